@@ -1,0 +1,73 @@
+"""What the commands share: their arguments, how they show progress, how they end."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from raygpt.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from raygpt.data.dataset import Dataset
+    from raygpt.recipe.schema import Recipe
+
+
+def run_command(main: Callable[[], int | None]) -> None:
+    """Run a command's `main` and exit: an error of the user's is one message and status 2."""
+    try:
+        sys.exit(main())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of a command that runs a recipe file into a run folder."""
+    parser.add_argument("file", type=Path, metavar="FILE", help="recipe, a YAML file")
+    parser.add_argument(
+        "--scale",
+        choices=("auto", "full", "mini"),
+        default="auto",
+        help="auto: the recipe's mini section where there is no GPU",
+    )
+    parser.add_argument(
+        "--allow-cpu", action="store_true", help="run the full scale without a GPU, slowly"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a value of the recipe, as in training.tokens=2M; may be repeated",
+    )
+    parser.add_argument("--name", help="name of the run; the recipe's if left out")
+    parser.add_argument(
+        "--runs-dir",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="where run folders are made (default: runs)",
+    )
+
+
+def prepare_with_progress(recipe: "Recipe", console: "Console") -> "Dataset":
+    """The recipe's tokens, made if they are not here yet, with a progress bar meanwhile."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from raygpt.data.prepare import prepare_for
+    from raygpt.recipe.budget import budget_tokens
+
+    columns = (TextColumn("preparing tokens"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=budget_tokens(recipe), visible=False)
+
+        def show(train_tokens: int, validation_tokens: int) -> None:
+            progress.update(task, completed=train_tokens, visible=True)
+
+        return prepare_for(recipe, show)

@@ -1,0 +1,1 @@
+"""Documents, tokens and batches: corpus → token shards → batches."""

@@ -1,0 +1,57 @@
+"""What a recipe's token counts come to in optimizer steps.
+
+Everything here is an exact function of the recipe, so that every process of every trial agrees.
+A step is one optimizer step of whole sequences, whatever the micro-batch; halves round to even.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from raygpt.recipe.schema import Recipe
+
+
+def sequences_per_step(recipe: Recipe) -> int:
+    """Sequences in one optimizer step, over all workers: `batch_tokens` in whole sequences."""
+    return max(1, round(Fraction(recipe.training.batch_tokens, recipe.data.context)))
+
+
+def tokens_per_step(recipe: Recipe) -> int:
+    """Tokens in one optimizer step, over all workers."""
+    return sequences_per_step(recipe) * recipe.data.context
+
+
+def steps(recipe: Recipe) -> int:
+    """Optimizer steps of a whole trial, cooldowns of lower rungs not counted."""
+    return max(1, round(Fraction(recipe.training.tokens, tokens_per_step(recipe))))
+
+
+def budget_tokens(recipe: Recipe) -> int:
+    """The budget actually met, in tokens: `training.tokens` in whole steps."""
+    return steps(recipe) * tokens_per_step(recipe)
+
+
+def rung_steps(recipe: Recipe) -> tuple[int, ...]:
+    """The step at which each rung lies, lowest first; the last one is the whole budget."""
+    return tuple(_step_at(recipe, rung) for rung in recipe.search.rungs)
+
+
+def report_steps(recipe: Recipe) -> tuple[int, ...]:
+    """The steps, ascending, at which the training curve is reported: the rungs among them."""
+    return _regular_steps(recipe, recipe.training.report_every)
+
+
+def checkpoint_steps(recipe: Recipe) -> tuple[int, ...]:
+    """The steps, ascending, after which a checkpoint is written: the rungs among them."""
+    return _regular_steps(recipe, recipe.training.checkpoint_every)
+
+
+def _step_at(recipe: Recipe, fraction: Fraction) -> int:
+    return max(1, round(fraction * steps(recipe)))
+
+
+def _regular_steps(recipe: Recipe, every: Fraction) -> tuple[int, ...]:
+    multiples = (_step_at(recipe, n * every) for n in range(1, int(1 / every) + 1))
+    return tuple(sorted({*multiples, *rung_steps(recipe)}))

@@ -1,0 +1,109 @@
+"""The settings by their dotted names: `training.weight_decay` is a field of `Training`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from raygpt.recipe.errors import RecipeError, allowed
+from raygpt.recipe.ranges import Choice, Int, Range, read_range
+from raygpt.recipe.schema import Data, Model, Recipe, Search, Training
+
+SECTIONS = {"data": Data, "model": Model, "training": Training, "search": Search}
+
+FIELDS: dict[str, FieldInfo] = {
+    "name": Recipe.model_fields["name"],
+    **{
+        f"{section}.{key}": field
+        for section, model in SECTIONS.items()
+        for key, field in model.model_fields.items()
+    },
+}
+
+REQUIRED = tuple(key for key, field in FIELDS.items() if field.is_required() and key != "name")
+
+_FIXED_IN_TRAINING = ("tokens", "precision", "report_every", "checkpoint_every")
+
+SEARCHABLE = frozenset(
+    key
+    for key in FIELDS
+    if key.startswith(("model.", "training.")) and key.split(".")[1] not in _FIXED_IN_TRAINING
+)
+
+
+def read_value(key: str, given: Any) -> Any:
+    """The value of one setting, as its field has it. RecipeError if it cannot be that."""
+    try:
+        return _adapter(key).validate_python(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+    if "error" in first.get("ctx", {}):
+        raise first["ctx"]["error"]
+    if first["type"] == "literal_error":
+        names = re.findall(r"'([^']*)'", first["ctx"]["expected"])
+        raise RecipeError("is not one of its values", allowed(given, names))
+    raise RecipeError(f"must be {_bounds(FIELDS[key])}")
+
+
+def read_field_range(key: str, given: Mapping[str, Any]) -> Range:
+    """The range of one setting, with choices as its field has them. RecipeError as above."""
+    if key not in SEARCHABLE:
+        raise RecipeError(
+            "cannot be a range: with it trials would not be comparable",
+            f"ranges may stand in model and training, except {', '.join(_FIXED_IN_TRAINING)}",
+        )
+    found = read_range(given)
+    if isinstance(found, Choice):
+        return Choice(tuple(_reachable(key, value) for value in found.values))
+    if FIELDS[key].annotation is int and not isinstance(found, Int):
+        raise RecipeError("takes whole numbers", "write {int: [low, high]} or {choice: [...]}")
+    for value in found.extremes():
+        _reachable(key, value)
+    return found
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"model.d_model": 64}` as `{"model": {"d_model": 64}}`."""
+    result: dict[str, Any] = {}
+    for key, value in settings.items():
+        section, _, name = key.rpartition(".")
+        (result.setdefault(section, {}) if section else result)[name] = value
+    return result
+
+
+def flattened(recipe: Recipe) -> dict[str, Any]:
+    """Every setting of a recipe under its dotted name, in the schema's order."""
+    return {
+        key: getattr(getattr(recipe, section) if section else recipe, name)
+        for key in FIELDS
+        for section, _, name in [key.rpartition(".")]
+    }
+
+
+@cache
+def _adapter(key: str) -> TypeAdapter:
+    return TypeAdapter(FIELDS[key].rebuild_annotation())
+
+
+def _reachable(key: str, value: Any) -> Any:
+    """A value that a range can take on, as the field has it."""
+    try:
+        return read_value(key, value)
+    except RecipeError as error:
+        raise RecipeError(f"{error.message}, which {value} is not", error.hint) from None
+
+
+def _bounds(field: FieldInfo) -> str:
+    """The bounds of a number in words, from the field's constraints."""
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    return " and ".join(
+        f"{word} {getattr(bound, name)}"
+        for bound in field.metadata
+        for name, word in words.items()
+        if hasattr(bound, name)
+    )

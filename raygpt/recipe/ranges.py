@@ -1,0 +1,223 @@
+"""Values that a search chooses: `{uniform: [0.0, 0.2]}` where a recipe would have a number.
+
+A range proposes through any object with Optuna's `suggest_*` methods; Optuna is not imported.
+Every class raises RecipeError when made with bounds that make no range.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from raygpt.recipe.errors import RecipeError, allowed
+from raygpt.recipe.quantities import parse_count, parse_number
+
+# Grids of whole numbers up to this long are validated value by value.
+SMALL_GRID = 100
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """A float from `low` to `high`, both included; on a grid from `low` if there is a `step`."""
+
+    low: float
+    high: float
+    step: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_bounds(self.low, self.high)
+        if self.step is not None:
+            _check_step(self.low, self.high, self.step)
+
+    @property
+    def last(self) -> float:
+        """The largest value that can come up: `high`, or the last point of the grid."""
+        if self.step is None:
+            return self.high
+        # In binary floats 0.3 / 0.1 is less than 3; in the decimals that were written it is 3.
+        low, high, step = (Fraction(repr(x)) for x in (self.low, self.high, self.step))
+        return float(low + (high - low) // step * step)
+
+    def suggest(self, trial: Any, name: str) -> float:
+        return trial.suggest_float(name, self.low, self.last, step=self.step)
+
+    def extremes(self) -> tuple[float, ...]:
+        return (self.low, self.last)
+
+    def contains(self, value: Any) -> bool:
+        if not _within(value, self.low, self.last):
+            return False
+        steps = (value - self.low) / self.step if self.step else 0.0
+        return abs(steps - round(steps)) < 1e-6
+
+    def as_yaml(self) -> dict[str, Any]:
+        step = {} if self.step is None else {"step": self.step}
+        return {"uniform": [self.low, self.high], **step}
+
+
+@dataclass(frozen=True)
+class LogUniform:
+    """A float from `low` to `high`, both included, whose logarithm is uniform."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        _check_bounds(self.low, self.high, log=True)
+
+    def suggest(self, trial: Any, name: str) -> float:
+        return trial.suggest_float(name, self.low, self.high, log=True)
+
+    def extremes(self) -> tuple[float, ...]:
+        return (self.low, self.high)
+
+    def contains(self, value: Any) -> bool:
+        return _within(value, self.low, self.high)
+
+    def as_yaml(self) -> dict[str, Any]:
+        return {"loguniform": [self.low, self.high]}
+
+
+@dataclass(frozen=True)
+class Int:
+    """A whole number from `low` to `high`, both included, in steps of `step` or log-uniform."""
+
+    low: int
+    high: int
+    step: int = 1
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        _check_bounds(self.low, self.high, log=self.log)
+        _check_step(self.low, self.high, self.step)
+        if self.log and self.step != 1:
+            raise RecipeError("cannot have both step and log", "leave one of the two out")
+
+    @property
+    def last(self) -> int:
+        """The largest value that can come up: the last point of the grid."""
+        return self.low + (self.high - self.low) // self.step * self.step
+
+    def suggest(self, trial: Any, name: str) -> int:
+        return trial.suggest_int(name, self.low, self.last, step=self.step, log=self.log)
+
+    def extremes(self) -> tuple[int, ...]:
+        """Every value of a small grid; of a larger one its two ends."""
+        values = range(self.low, self.high + 1, self.step)
+        # Not len(values), which overflows on bounds far apart.
+        small = (self.high - self.low) // self.step < SMALL_GRID
+        return tuple(values) if small else (self.low, self.last)
+
+    def contains(self, value: Any) -> bool:
+        return _within(value, self.low, self.high) and (value - self.low) % self.step == 0
+
+    def as_yaml(self) -> dict[str, Any]:
+        step = {} if self.step == 1 else {"step": self.step}
+        log = {"log": True} if self.log else {}
+        return {"int": [self.low, self.high], **step, **log}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few single values (numbers, names, true or false)."""
+
+    values: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise RecipeError("has nothing to choose from", "write {choice: [a, b]}")
+        for value in self.values:
+            if isinstance(value, (list, tuple, Mapping)):
+                raise RecipeError("can only choose among single values, not lists or mappings")
+        if len(set(self.values)) < len(self.values):
+            raise RecipeError("names a value twice", "each value of a choice may stand once")
+
+    def suggest(self, trial: Any, name: str) -> Any:
+        return trial.suggest_categorical(name, list(self.values))
+
+    def extremes(self) -> tuple[Any, ...]:
+        return self.values
+
+    def contains(self, value: Any) -> bool:
+        # True == 1 in Python, but `compile: 1` is not a choice anyone wrote.
+        same_kind = (v for v in self.values if isinstance(v, bool) == isinstance(value, bool))
+        return value in same_kind
+
+    def as_yaml(self) -> dict[str, Any]:
+        return {"choice": list(self.values)}
+
+
+Range = Uniform | LogUniform | Int | Choice
+
+# What may stand beside the bounds of each kind.
+OPTIONS = {"uniform": ("step",), "loguniform": (), "int": ("step", "log"), "choice": ()}
+
+
+def read_range(given: Mapping[str, Any]) -> Range:
+    """The range that a mapping such as `{uniform: [0.0, 0.2], step: 0.05}` says."""
+    kinds = [key for key in given if key in OPTIONS]
+    if not kinds:
+        unknown = next(iter(given), "")
+        raise RecipeError(f'"{unknown}" is not a kind of range', allowed(unknown, OPTIONS))
+    if len(kinds) > 1:
+        raise RecipeError(f"is {' and '.join(kinds)} at once", "a range is of one kind")
+    kind = kinds[0]
+    for key in given:
+        if key != kind and key not in OPTIONS[kind]:
+            hint = allowed(key, OPTIONS[kind]) if OPTIONS[kind] else "it takes no options"
+            raise RecipeError(f'"{key}" is no option of {kind}', hint)
+
+    bounds = given[kind]
+    if kind == "choice":
+        if not isinstance(bounds, (list, tuple)):
+            raise RecipeError("choice takes a list of values", "write {choice: [a, b]}")
+        return Choice(tuple(bounds))
+    if not isinstance(bounds, (list, tuple)) or len(bounds) != 2:
+        raise RecipeError(f"{kind} takes two bounds", f"write {{{kind}: [low, high]}}")
+    parse = parse_count if kind == "int" else parse_number
+    low, high = (_part("each bound", parse, bound) for bound in bounds)
+    if kind == "loguniform":
+        return LogUniform(low, high)
+    if kind == "uniform":
+        step = _part("step", parse, given["step"]) if "step" in given else None
+        return Uniform(low, high, step)
+    log = given.get("log", False)
+    if not isinstance(log, bool):
+        raise RecipeError("log must be true or false")
+    return Int(low, high, _part("step", parse, given.get("step", 1)), log)
+
+
+def _part(what: str, parse: Any, value: Any) -> Any:
+    try:
+        return parse(value)
+    except RecipeError as error:
+        raise RecipeError(f"{what} {error.message}", error.hint) from None
+
+
+def _check_bounds(low: float, high: float, log: bool = False) -> None:
+    if not low < high:
+        raise RecipeError(
+            f"needs its lower bound below its upper one, but {low:g} is not below {high:g}",
+            "write [low, high]; a single value needs no range",
+        )
+    if log and low <= 0:
+        raise RecipeError(f"needs bounds above 0, as logarithms do, but begins at {low:g}")
+
+
+def _check_step(low: float, high: float, step: float) -> None:
+    if not 0 < step <= high - low:
+        raise RecipeError(
+            f"has a step of {step:g} that does not fit",
+            f"a step is above 0 and at most {high - low:g}, the distance of the bounds",
+        )
+
+
+def _within(value: Any, low: float, high: float) -> bool:
+    """Whether a number lies between the bounds, but for the rounding of a logarithm."""
+    if isinstance(value, (bool, str)) or value is None:
+        return False
+    slack = 1e-9 * max(abs(low), abs(high))
+    return math.isfinite(value) and low - slack <= value <= high + slack

@@ -1,0 +1,235 @@
+"""Every setting of a recipe: its meaning, default and bounds.
+
+The models are frozen and refuse unknown keys. Made from a file they come through
+`load_search_file` or `load_recipe`, whose errors name the line; made in Python they raise
+pydantic's ValidationError. Counts are of tokens unless a description says otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from raygpt.recipe.consistency import Contradictions, contradictions
+from raygpt.recipe.errors import RecipeError, allowed
+from raygpt.recipe.quantities import parse_count, parse_fraction, parse_number
+
+# Token shards are uint16, so no tokenizer can have more tokens than that counts; a byte-level
+# one needs 256 bytes, an end-of-document token and at least one merge.
+VOCABULARY_SIZES = range(258, 2**16 + 1)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise RecipeError("must be text", "numbers and such need quotes here")
+    return value
+
+
+def _switch(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise RecipeError("must be true or false")
+    return value
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(r"\w[\w.-]{0,99}", value):
+        raise RecipeError(
+            "cannot name a folder of results",
+            "a name has at most 100 letters, digits, dots, dashes and underscores, "
+            "and begins with a letter or digit",
+        )
+    return value
+
+
+def _corpus(value: str) -> str:
+    if value in ("sample", "wikipedia") or re.fullmatch(r"jsonl:.*\S.*", value):
+        return value
+    raise RecipeError("is not a corpus", allowed(value, ["sample", "wikipedia", "jsonl:PATH"]))
+
+
+def _tokenizer(value: str) -> str:
+    match = re.fullmatch(r"bpe-([1-9][0-9]{0,9})", value)
+    if value == "gpt2" or (match and int(match[1]) in VOCABULARY_SIZES):
+        return value
+    sizes = f"{VOCABULARY_SIZES[0]} to {VOCABULARY_SIZES[-1]}"
+    raise RecipeError("is not a tokenizer", allowed(value, ["gpt2", f"bpe-N with N from {sizes}"]))
+
+
+def _rungs(value: Any) -> tuple[Fraction, ...]:
+    hint = "write a list that ascends to 1, such as [1/9, 1/3, 1]"
+    if not isinstance(value, (list, tuple)):
+        raise RecipeError("must be a list of fractions of the budget", hint)
+    rungs = tuple(parse_fraction(rung) for rung in value)
+    ascending = all(low < high for low, high in pairwise(rungs))
+    if not rungs or rungs[0] <= 0 or rungs[-1] != 1 or not ascending:
+        raise RecipeError("must ascend from above 0 to exactly 1", hint)
+    return rungs
+
+
+def _interval(value: Any) -> Fraction:
+    interval = parse_fraction(value)
+    if not Fraction(1, 1000) <= interval <= 1:
+        raise RecipeError("must be at least 1/1000 and at most 1")
+    return interval
+
+
+def _betas(value: Any) -> tuple[float, float]:
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        raise RecipeError("must be two numbers", "write them like [0.9, 0.95]")
+    betas = tuple(parse_number(beta) for beta in value)
+    if not all(0 <= beta < 1 for beta in betas):
+        raise RecipeError("must both be from 0 to below 1", "write them like [0.9, 0.95]")
+    return betas
+
+
+def _whole_above_one(value: float | None) -> float | None:
+    if value is not None and value > 1 and value != int(value):
+        raise RecipeError("must be a whole number of GPUs where it is above 1")
+    return value
+
+
+Count = Annotated[int, BeforeValidator(parse_count)]
+Number = Annotated[float, BeforeValidator(parse_number)]
+Interval = Annotated[Fraction, BeforeValidator(_interval)]
+Text = Annotated[str, BeforeValidator(_text)]
+Switch = Annotated[bool, BeforeValidator(_switch)]
+
+
+class Section(BaseModel):
+    """A part of a recipe: fixed once made, and without room for unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Section):
+    """Which text, in which tokens. The same for every trial, or trials could not be compared."""
+
+    corpus: Annotated[Text, AfterValidator(_corpus)] = Field(
+        "wikipedia",
+        description="Where documents come from: sample (embedded), wikipedia, or jsonl: and a "
+        "path or glob of JSON Lines files.",
+    )
+    tokenizer: Annotated[Text, AfterValidator(_tokenizer)] = Field(
+        "gpt2", description="gpt2, or bpe-N: a byte-level BPE of N tokens trained on the corpus."
+    )
+    context: Count = Field(512, ge=8, description="Tokens in one sequence.")
+    validation_fraction: Number = Field(
+        0.01, gt=0, le=0.5, description="Share of the documents held out of training."
+    )
+    validation_tokens: Count = Field(
+        500_000, ge=1, description="Tokens of the validation set that every trial is scored on."
+    )
+    cache: Text | None = Field(
+        None, description="Folder where token shards are kept; null is the user's cache folder."
+    )
+
+
+class Model(Section):
+    """The shape of the GPT."""
+
+    d_model: Count = Field(768, ge=1, description="Width of the residual stream.")
+    n_layers: Count = Field(12, ge=1, description="Number of transformer blocks.")
+    n_heads: Count = Field(8, ge=1, description="Attention heads a block; they divide d_model.")
+    dropout: Number = Field(0.1, ge=0, lt=1, description="Share of activations zeroed.")
+    activation_checkpointing: Switch = Field(
+        False, description="Recompute activations in the backward pass: less memory, more time."
+    )
+    compile: Switch = Field(False, description="Run the model through torch.compile.")
+
+
+class Training(Section):
+    """How the model is trained."""
+
+    tokens: Count = Field(ge=1, description="Budget of one trial.")
+    batch_tokens: Count = Field(
+        256_000, ge=1, description="Tokens in one optimizer step, whatever the micro-batch."
+    )
+    micro_batch: Count = Field(
+        16, ge=1, description="Most sequences in one forward pass of one worker."
+    )
+    learning_rate: Number = Field(gt=0, description="The rate at its peak.")
+    weight_decay: Number = Field(0.1, ge=0, description="AdamW's decoupled weight decay.")
+    warmup: Number = Field(
+        0.01, ge=0, lt=1, description="Fraction of the budget in which the rate rises to its peak."
+    )
+    hold: Number = Field(
+        0.0, ge=0, le=1, description="Fraction of what follows warmup that stays at the peak."
+    )
+    final_learning_rate: Number = Field(
+        0.0, ge=0, le=1, description="The rate at the end, as a fraction of the peak."
+    )
+    betas: Annotated[tuple[float, float], BeforeValidator(_betas)] = Field(
+        (0.9, 0.95), description="AdamW's decay rates of the two moment estimates."
+    )
+    gradient_clipping: Number = Field(1.0, gt=0, description="Largest norm of the gradient.")
+    seed: Count = Field(
+        0, ge=0, lt=2**32, description="Decides initial weights, dropout and order of the data."
+    )
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="Numbers of the forward pass; auto is bf16 where it is fast."
+    )
+    report_every: Interval = Field(
+        Fraction(1, 20),
+        description="Fraction of the budget between two reports of the training curve.",
+    )
+    checkpoint_every: Interval = Field(
+        Fraction(1, 6), description="Fraction of the budget between two checkpoints."
+    )
+
+
+class Search(Section):
+    """How values for the ranges are proposed, judged and placed on the cluster."""
+
+    trials: Count = Field(
+        32,
+        ge=1,
+        description="Trials in all; of a recipe without ranges, runs with seeds one apart.",
+    )
+    rungs: Annotated[tuple[Fraction, ...], BeforeValidator(_rungs)] = Field(
+        (Fraction(1, 9), Fraction(1, 3), Fraction(1)),
+        description="Fractions of the budget at which trials are judged, ascending to 1.",
+    )
+    reduction_factor: Number = Field(
+        3.0, gt=1, description="One trial in so many goes on past a rung (asha)."
+    )
+    sampler: Literal["tpe", "random"] = Field(
+        "tpe", description="Who proposes values: a model of the results so far, or chance."
+    )
+    scheduler: Literal["asha", "fifo"] = Field(
+        "asha", description="Whether weak trials stop at rungs (asha) or all run out (fifo)."
+    )
+    seed: Count = Field(0, ge=0, lt=2**32, description="Seed of the sampler.")
+    workers_per_trial: Count = Field(1, ge=1, description="Processes that train one trial.")
+    cpus_per_worker: Number | None = Field(
+        None, gt=0, description="CPU cores of a worker; null is what suits the hardware."
+    )
+    gpus_per_worker: Annotated[Number | None, AfterValidator(_whole_above_one)] = Field(
+        None,
+        ge=0,
+        description="GPUs of a worker, below 1 a share of one; null is what suits the hardware.",
+    )
+    concurrent: Count | None = Field(
+        None, ge=1, description="Most trials at once; null is what the cluster has room for."
+    )
+
+
+class Recipe(Section):
+    """Everything one training run depends on, and how a search over it would go."""
+
+    name: Annotated[Text, AfterValidator(_name)] = Field(
+        description="Name of the run; a file without one is named after itself."
+    )
+    data: Data = Data()
+    model: Model = Model()
+    training: Training
+    search: Search = Search()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        if found := list(contradictions(self)):
+            raise Contradictions(found)
+        return self

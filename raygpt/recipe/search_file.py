@@ -1,0 +1,195 @@
+"""Search files: training recipes in which some values are ranges."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain, combinations, islice, product
+from pathlib import Path
+from typing import Any
+
+from raygpt.recipe.consistency import Contradiction, contradictions
+from raygpt.recipe.errors import RecipeError, all_of, allowed
+from raygpt.recipe.fields import FIELDS, REQUIRED, SECTIONS, nested, read_field_range, read_value
+from raygpt.recipe.ranges import Range
+from raygpt.recipe.schema import Data, Recipe, Search
+from raygpt.recipe.settings import Settings, read_file, read_overrides
+from raygpt.recipe.writer import settings_to_yaml
+
+SCALES = ("full", "mini")
+
+# Combinations of extremes tried when a file is loaded: about half a second's worth.
+_MOST_COMBINATIONS = 10_000
+
+
+@dataclass(frozen=True)
+class SearchFile:
+    """A recipe with ranges, validated; two are equal if they say the same.
+
+    `ranges` and `fixed` are by dotted name in the schema's order, whatever the order in the file,
+    so that a seeded search does not depend on it; `fixed` holds all other settings, defaults
+    included.
+    """
+
+    ranges: dict[str, Range]
+    fixed: dict[str, Any]
+    path: Path = field(compare=False)
+    scale: str = field(compare=False)
+
+    @property
+    def name(self) -> str:
+        return self.fixed["name"]
+
+    @property
+    def data(self) -> Data:
+        return Data(**nested(self.fixed)["data"])
+
+    @property
+    def search(self) -> Search:
+        return Search(**nested(self.fixed)["search"])
+
+    def recipe(self, values: Mapping[str, Any] | None = None) -> Recipe:
+        """The recipe with a value, by dotted name, in place of every range.
+
+        Raises RecipeError if a value is missing, belongs to no range, or is impossible. A value
+        outside its range is fine: a range says what to search, not what can be trained.
+        """
+        values = values or {}
+        problems = [f"{key}: is a range and needs a value" for key in self.ranges.keys() - values]
+        read = {}
+        for key, value in values.items():
+            if key not in self.ranges:
+                problems.append(f"{key}: is no range of {self.name}; {allowed(key, self.ranges)}")
+                continue
+            try:
+                # Tables and arrays hold numpy's scalars; item() makes them Python's.
+                read[key] = read_value(key, value.item() if hasattr(value, "item") else value)
+            except RecipeError as error:
+                problems.append(f"{key}: {error} (given {value!r})")
+        if not problems:
+            settings = {**self.fixed, **read}
+            problems = [f"{keys[0]}: {message}" for keys, message in _contradictions(settings)]
+            if not problems:
+                return Recipe(**nested(settings))
+        raise all_of(sorted(problems))
+
+    def to_yaml(self) -> str:
+        """This search as a file of its own: every default written out, ranges in place."""
+        settings = {**self.fixed, **self.ranges}
+        return settings_to_yaml({key: settings[key] for key in FIELDS})
+
+
+def load_search_file(
+    path: str | Path, scale: str = "full", overrides: Iterable[str] = ()
+) -> SearchFile:
+    """The search that a file says, at one scale, with `KEY=VALUE` overrides applied last.
+
+    The mini section is validated at either scale; a file without one is the same at both.
+    Raises one RecipeError with a line for every problem found.
+    """
+    if scale not in SCALES:
+        raise RecipeError(f'--scale: there is no scale "{scale}"', allowed(scale, SCALES))
+    path = Path(path)
+    full, mini, problems = read_file(path)
+    override_settings, override_problems = read_overrides(overrides)
+    problems += override_problems
+    at_scale = {"full": full, "mini": {**full, **mini}}
+    wanted = {**at_scale[scale], **override_settings}
+
+    # The file is checked at both scales as it stands, so that a broken mini section does not
+    # wait for a machine without a GPU, nor a broken value behind the one that replaces it. What is
+    # wanted comes last: what is read of it is the result.
+    others = [settings for settings in at_scale.values() if settings != wanted]
+    for settings in (*others, wanted):
+        fixed, ranges, found = _read(settings, path)
+        if not found and all(key in settings for key in REQUIRED):
+            found = _impossible(fixed, ranges, settings, path)
+        problems += found
+    # A misspelt key is often the very one that seems to be missing.
+    problems = problems or [
+        f"{path}: {key}: is missing; every recipe needs it: {FIELDS[key].description}"
+        for key in REQUIRED
+        if key not in wanted
+    ]
+    if problems:
+        raise all_of(problems)
+    return SearchFile(ranges, fixed, path, scale)
+
+
+def load_recipe(path: str | Path, scale: str = "full", overrides: Iterable[str] = ()) -> Recipe:
+    """The one recipe that a file says, for training it. RecipeError if ranges are left."""
+    search_file = load_search_file(path, scale, overrides)
+    if search_file.ranges:
+        ranges = "\n".join(
+            f"  --set {key}=VALUE for {_in_words(found)}"
+            for key, found in search_file.ranges.items()
+        )
+        raise RecipeError(f"{path}: is a search; to train one recipe, fix its ranges:\n{ranges}")
+    return search_file.recipe()
+
+
+def _read(settings: Settings, path: Path) -> tuple[dict[str, Any], dict[str, Range], list[str]]:
+    """Values (defaults included) and ranges of the settings, and what is wrong with them."""
+    fixed: dict[str, Any] = {}
+    ranges: dict[str, Range] = {}
+    problems: list[str] = []
+    for key, schema_field in FIELDS.items():
+        if key not in settings:
+            fixed[key] = _name_from(path) if key == "name" else schema_field.default
+            continue
+        given = settings[key].entry.plain()
+        try:
+            if isinstance(given, dict):
+                ranges[key] = read_field_range(key, given)
+            else:
+                fixed[key] = read_value(key, given)
+        except RecipeError as error:
+            problems.append(settings[key].problem(error))
+    return fixed, ranges, problems
+
+
+def _impossible(
+    fixed: Mapping[str, Any], ranges: Mapping[str, Range], settings: Settings, path: Path
+) -> list[str]:
+    """The contradictions that the settings reach, one of each kind."""
+    problems: dict[tuple[str, ...], str] = {}
+    for values in islice(_combinations(ranges), _MOST_COMBINATIONS):
+        for keys, message in _contradictions({**fixed, **values}):
+            if keys in problems:
+                continue
+            error = RecipeError(message)
+            if any(key in ranges for key in keys):
+                error = RecipeError(message, "the ranges must not be able to meet like this")
+            # The place to point at: a range, what --set gave, or the first that stands in the file.
+            given = [key for key in keys if key in settings]
+            given.sort(key=lambda k: (k not in ranges, not settings[k].where.startswith("--set")))
+            problems[keys] = (
+                settings[given[0]].problem(error) if given else f"{path}: {keys[0]}: {error}"
+            )
+    return list(problems.values())
+
+
+def _combinations(ranges: Mapping[str, Range]) -> Iterator[dict[str, Any]]:
+    """Values at the extremes of the ranges: each on its own, then by pairs, the others low."""
+    low = {key: found.extremes()[0] for key, found in ranges.items()}
+    yield low
+    for keys in chain(combinations(ranges, 1), combinations(ranges, 2)):
+        for values in product(*(ranges[key].extremes() for key in keys)):
+            yield {**low, **dict(zip(keys, values, strict=True))}
+
+
+def _contradictions(settings: Mapping[str, Any]) -> Iterator[Contradiction]:
+    """Why settings, each of them valid, cannot stand together."""
+    # Validating every value again would take four times as long, for thousands of combinations.
+    parts = nested(settings)
+    sections = {key: section.model_construct(**parts[key]) for key, section in SECTIONS.items()}
+    return contradictions(Recipe.model_construct(name=parts["name"], **sections))
+
+
+def _in_words(found: Range) -> str:
+    return "{" + ", ".join(f"{key}: {value}" for key, value in found.as_yaml().items()) + "}"
+
+
+def _name_from(path: Path) -> str:
+    return re.sub(r"[^\w.-]+", "-", path.stem).strip("-.")[:100] or "recipe"

@@ -1,0 +1,155 @@
+"""Settings as somebody wrote them: in a file, in its mini section, or with --set.
+
+Here keys are checked, values not yet. Problems are collected as lines of text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from raygpt.recipe.errors import RecipeError, all_of, allowed, closest
+from raygpt.recipe.fields import FIELDS, SECTIONS
+from raygpt.recipe.yaml_source import Entry, read_yaml
+
+_TOP_KEYS = ("name", *SECTIONS, "mini")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value, and where it comes from.
+
+    `where` is `FILE, line N` or `--set KEY=VALUE`; `label` the dotted key there, `mini.` included.
+    """
+
+    where: str
+    label: str
+    entry: Entry
+
+    def problem(self, error: RecipeError) -> str:
+        hint = f"; {error.hint}" if error.hint else ""
+        return f"{self.where}: {self.label}: {error.message} (given {self.entry.quote()}){hint}"
+
+
+Settings = dict[str, Setting]
+
+
+def read_file(path: Path) -> tuple[Settings, Settings, list[str]]:
+    """The settings of a file, those of its mini section, and what is wrong with their keys.
+
+    Raises RecipeError if the file cannot be read or is not a mapping in plain YAML.
+    """
+    root = _parsed(_text_of(path), f"{path}, ")
+    if not isinstance(root.value, dict):
+        raise RecipeError(
+            f"{path}, line {root.line}: is not a recipe (given {root.quote()}); "
+            f"a recipe is a mapping with the keys {', '.join(_TOP_KEYS)}"
+        )
+    problems: list[str] = []
+    top = dict(root.value)
+    mini = top.pop("mini", Entry(None, 1, ""))
+    settings = _collected(top, str(path), "", problems)
+    if mini.value is not None and not isinstance(mini.value, dict):
+        problems.append(_not_a_section(Setting(f"{path}, line {mini.line}", "mini", mini)))
+        return settings, {}, problems
+    return settings, _collected(mini.value or {}, str(path), "mini.", problems), problems
+
+
+def read_overrides(overrides: Iterable[str]) -> tuple[Settings, list[str]]:
+    """The settings of `KEY=VALUE` texts, the last one of a key, and what is wrong with them."""
+    settings: Settings = {}
+    problems: list[str] = []
+    for override in overrides:
+        where = f"--set {override}"
+        key, equals, value = (part.strip() for part in override.partition("="))
+        if not equals:
+            problems.append(f"{where}: is no setting; write --set KEY=VALUE")
+            continue
+        try:
+            # A --set has but one line, and its number would tell nothing.
+            setting = Setting(where, key, _parsed(value, f"{where}: ", drop="line 1: "))
+        except RecipeError as error:
+            problems.append(str(error))
+            continue
+        if key in FIELDS:
+            settings[key] = setting
+        elif key in SECTIONS:
+            hint = "set one of its keys: " + ", ".join(SECTIONS[key].model_fields)
+            problems.append(setting.problem(RecipeError("is a section", hint)))
+        elif key.startswith("mini."):
+            hint = f"set {key.removeprefix('mini.')} itself: --set comes after the mini section"
+            problems.append(setting.problem(RecipeError("cannot be set", hint)))
+        else:
+            section, _, name = key.rpartition(".")
+            problems.append(_unknown(setting, section, name))
+    return settings, problems
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: is not a text in UTF-8 (byte {error.start})") from None
+    except FileNotFoundError:
+        siblings = {sibling.stem: sibling for sibling in path.parent.glob("*.yaml")}
+        nearest = closest(path.stem, siblings)
+        hint = f'did you mean "{siblings[nearest]}"?' if nearest else ""
+        raise RecipeError(f"{path}: there is no such file", hint) from None
+    except IsADirectoryError:
+        raise RecipeError(f"{path}: is a folder, not a recipe file") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RecipeError(f"{path}: cannot be read: {reason}") from None
+
+
+def _parsed(text: str, source: str, drop: str = "") -> Entry:
+    """The YAML of a text; errors begin with `source` in place of `drop`."""
+    try:
+        return read_yaml(text)
+    except RecipeError as error:
+        lines = str(error).splitlines()
+        raise all_of([source + line.removeprefix(drop) for line in lines]) from None
+
+
+def _collected(top: Mapping[str, Entry], path: str, prefix: str, problems: list[str]) -> Settings:
+    """The settings of one mapping of sections under their dotted names."""
+    settings: Settings = {}
+    for section, entry in top.items():
+        setting = Setting(f"{path}, line {entry.line}", prefix + section, entry)
+        if section == "name":
+            settings["name"] = setting
+        elif section not in SECTIONS:
+            problems.append(_unknown(setting, "", section))
+        elif isinstance(entry.value, dict):
+            for name, value in entry.value.items():
+                key = f"{section}.{name}"
+                inner = Setting(f"{path}, line {value.line}", prefix + key, value)
+                if key in FIELDS:
+                    settings[key] = inner
+                else:
+                    problems.append(_unknown(inner, section, name))
+        elif entry.value is not None:
+            problems.append(_not_a_section(setting))
+    return settings
+
+
+def _unknown(setting: Setting, section: str, name: str) -> str:
+    """The problem of a key that no section, or not this one, has."""
+    if section and section not in SECTIONS:
+        return setting.problem(
+            RecipeError(f'unknown section "{section}"', allowed(section, SECTIONS))
+        )
+    # Of the top keys only mini can be unknown by its own name: within mini.
+    here = SECTIONS[section].model_fields if section else [k for k in _TOP_KEYS if k != name]
+    everywhere = {key.rpartition(".")[2] for key in FIELDS}
+    meant = name if name in everywhere else closest(name, here) or closest(name, everywhere)
+    if meant is None or meant in here:
+        return setting.problem(RecipeError("unknown key", allowed(name, here)))
+    places = " or ".join(f'"{key}"' for key in FIELDS if key.rpartition(".")[2] == meant)
+    hint = f"it belongs elsewhere, as {places}; allowed here: {', '.join(here)}"
+    return setting.problem(RecipeError("unknown key", hint))
+
+
+def _not_a_section(setting: Setting) -> str:
+    return setting.problem(RecipeError("must hold keys and values of its own"))

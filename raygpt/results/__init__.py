@@ -1,0 +1,1 @@
+"""What a run leaves behind: tables on disk, and what is read from them."""

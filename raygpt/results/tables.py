@@ -1,0 +1,241 @@
+"""The result tables: a row a trial, a row a report.
+
+Columns of `trials`, each searched value following under its dotted name:
+
+| column | meaning |
+|---|---|
+| trial_id | the trial's number in the search, as text |
+| status | completed, stopped (at a rung), failed, diverged, or running (not finished) |
+| tokens | budget of the last rung reached |
+| tokens_trained | all tokens that the trial processed |
+| rung | number of that rung, counted from 0 |
+| bits_per_byte | on the validation set, at that rung |
+| bits_per_token | the same in bits a token |
+| next_token_accuracy | share of validation tokens that were the model's first choice |
+| seconds | spent on training and evaluation |
+| tokens_per_second | tokens_trained / seconds |
+| seed | of initialisation, data order and dropout |
+| error | what ended a failed or diverged trial |
+| checkpoint | folder of the last saved state, relative to the run folder where it lies inside |
+| checkpoint_tokens | tokens_trained of that state |
+
+Columns of `history`: trial_id, tokens, tokens_trained, rung (missing between rungs), bits_per_byte,
+bits_per_token and next_token_accuracy (at rungs), train_bits_per_token (mean since the report
+before, dropout on), learning_rate, gradient_norm, tokens_per_second, seconds, time (UTC).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from raygpt.errors import UserError
+from raygpt.results import files
+
+TRIAL_COLUMNS = {
+    "trial_id": "string",
+    "status": "string",
+    "tokens": "Int64",
+    "tokens_trained": "Int64",
+    "rung": "Int64",
+    "bits_per_byte": "float64",
+    "bits_per_token": "float64",
+    "next_token_accuracy": "float64",
+    "seconds": "float64",
+    "tokens_per_second": "float64",
+    "seed": "Int64",
+    "error": "string",
+    "checkpoint": "string",
+    "checkpoint_tokens": "Int64",
+}
+HISTORY_COLUMNS = {
+    "trial_id": "string",
+    "tokens": "Int64",
+    "tokens_trained": "Int64",
+    "rung": "Int64",
+    "bits_per_byte": "float64",
+    "bits_per_token": "float64",
+    "next_token_accuracy": "float64",
+    "train_bits_per_token": "float64",
+    "learning_rate": "float64",
+    "gradient_norm": "float64",
+    "tokens_per_second": "float64",
+    "seconds": "float64",
+    "time": "datetime64[us, UTC]",
+}
+FINISHED = ("completed", "stopped", "failed", "diverged")
+AT_A_RUNG = ("tokens", "rung", "bits_per_byte", "bits_per_token", "next_token_accuracy")
+
+
+class RunTables:
+    """The tables of a run while it goes on; every change is on disk when the call returns.
+
+    Args:
+        folder: the run folder; tables that are there already are taken over.
+        searched: dotted names of the searched values, a column each.
+    """
+
+    def __init__(self, folder: Path, searched: Iterable[str]):
+        self.folder = folder
+        self.searched = list(searched)
+        self._trials: dict[str, dict[str, Any]] = {}
+        self._history: list[dict[str, Any]] = []
+        if (folder / files.TRIALS).exists():
+            results = load_results(folder)
+            self._trials = {row["trial_id"]: row for row in _rows(results.trials)}
+            self._history = _rows(results.history)
+
+    @property
+    def trials(self) -> list[dict[str, Any]]:
+        """A dictionary a trial, in the order in which they began."""
+        return list(self._trials.values())
+
+    def trial(self, trial_id: str) -> dict[str, Any]:
+        """What is known of one trial; a column without a value is absent."""
+        return self._trials[trial_id]
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """A dictionary a report, in the order in which they came."""
+        return list(self._history)
+
+    def begin_trial(self, trial_id: str, seed: int, values: dict[str, Any]) -> None:
+        """A trial starts, or one that was interrupted goes on."""
+        if trial_id not in self._trials:
+            self._trials[trial_id] = {"trial_id": trial_id, "seed": seed, **values}
+        self._trials[trial_id]["status"] = "running"
+        self._write()
+
+    def drop_reports_after(self, trial_id: str, tokens_trained: int) -> None:
+        """Forget reports that an interrupted trial is going to make again."""
+        self._history = [
+            row
+            for row in self._history
+            if row["trial_id"] != trial_id or row["tokens_trained"] <= tokens_trained
+        ]
+
+    def add_report(self, trial_id: str, metrics: dict[str, Any]) -> None:
+        """A trial reports: the figures of a `training.loop.Report`."""
+        trial = self._trials[trial_id]
+        row = {name: metrics[name] for name in HISTORY_COLUMNS if name in metrics}
+        self._history.append(row | {"trial_id": trial_id, "time": datetime.now(timezone.utc)})
+        trial["tokens_trained"] = metrics["tokens_trained"]
+        trial["seconds"] = metrics["seconds"]
+        trial["tokens_per_second"] = metrics["tokens_trained"] / metrics["seconds"]
+        if "bits_per_byte" in metrics:
+            trial.update({name: metrics[name] for name in AT_A_RUNG})
+        self._write()
+
+    def set_checkpoint(self, trial_id: str, path: Path | str) -> None:
+        """A trial's state was saved there."""
+        path, folder = Path(path), self.folder.absolute()
+        trial = self._trials[trial_id]
+        trial["checkpoint"] = str(path.relative_to(folder) if folder in path.parents else path)
+        trial["checkpoint_tokens"] = trial["tokens_trained"]
+        self._write()
+
+    def end_trial(self, trial_id: str, status: str, error: str | None = None) -> None:
+        """A trial is over; `status` is one of FINISHED."""
+        assert status in FINISHED, status
+        self._trials[trial_id].update(status=status, error=error)
+        self._write()
+
+    def best(self) -> dict[str, Any] | None:
+        """What is known of the best trial so far; None where no trial has reached a rung."""
+        row = best_trial(self._frame())
+        return None if row is None else self._trials[row["trial_id"]]
+
+    def _frame(self) -> pd.DataFrame:
+        frame = pd.DataFrame(self.trials)
+        for name in self.searched:
+            if name not in frame:
+                frame[name] = None
+        return _typed(frame, TRIAL_COLUMNS)
+
+    def _write(self) -> None:
+        trials = self._frame()
+        history = _typed(pd.DataFrame(self._history), HISTORY_COLUMNS)
+        files.replace_file(self.folder / files.HISTORY, history.to_parquet)
+        files.replace_file(self.folder / files.TRIALS, trials.to_parquet)
+        files.replace_file(
+            self.folder / files.LEADERBOARD,
+            lambda path: ranked(trials).to_csv(path, index=False),
+        )
+
+
+def ranked(trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials best first: the larger budget before the smaller, then fewer bits per byte.
+
+    Trials of different budgets are not comparable, and one that was stopped early was stopped
+    for being worse; diverged, failed and unscored ones come last.
+    """
+    order = {"completed": 0, "running": 0, "stopped": 0, "diverged": 1, "failed": 2}
+    return (
+        trials.assign(_order=trials["status"].map(order).fillna(3))
+        .sort_values(
+            ["_order", "tokens", "bits_per_byte"], ascending=[True, False, True], kind="stable"
+        )
+        .drop(columns="_order")
+        .reset_index(drop=True)
+    )
+
+
+def best_trial(trials: pd.DataFrame) -> pd.Series | None:
+    """The first row of the ranked trials; None where no trial has reached a rung."""
+    scored = ranked(trials[trials["bits_per_byte"].notna()])
+    return None if scored.empty else scored.iloc[0]
+
+
+@dataclass(frozen=True)
+class Results:
+    """The tables of a run as pandas frames; the module's docstring documents their columns."""
+
+    folder: Path
+    trials: pd.DataFrame
+    history: pd.DataFrame
+
+    @property
+    def best(self) -> pd.Series | None:
+        """The row of the best trial: of the largest budget reached, the fewest bits per byte."""
+        return best_trial(self.trials)
+
+
+def load_results(folder: str | Path) -> Results:
+    """The tables of a run, finished, going on or killed.
+
+    Raises:
+        UserError: the folder is not a run folder.
+    """
+    folder = Path(folder)
+    if not (folder / files.TRIALS).is_file():
+        runs = sorted(str(path.parent) for path in folder.glob(f"*/{files.TRIALS}"))
+        hint = f"; runs in there: {', '.join(runs)}" if runs else ""
+        what = "no such folder" if not folder.exists() else f"no run (no {files.TRIALS} in it)"
+        raise UserError(f"{folder}: {what}{hint}")
+    return Results(
+        folder,
+        trials=pd.read_parquet(folder / files.TRIALS),
+        history=pd.read_parquet(folder / files.HISTORY),
+    )
+
+
+def _typed(frame: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
+    """The documented columns first and with their types, then all others."""
+    others = [name for name in frame if name not in columns]
+    frame = frame.reindex(columns=[*columns, *others])
+    return frame.astype(columns)
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A dictionary a row, missing values left out."""
+    return [
+        {name: value for name, value in row.items() if not _is_missing(value)}
+        for row in frame.to_dict("records")
+    ]
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (pd.api.types.is_scalar(value) and pd.isna(value))

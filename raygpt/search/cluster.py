@@ -1,0 +1,172 @@
+"""The machines at hand: joining or starting Ray, and how many trials they have room for."""
+
+import logging
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from logging.handlers import MemoryHandler
+from pathlib import Path
+
+# Read by Ray when it is imported: no telemetry, no second layer of result files and of progress,
+# and reports between rungs that have no validation figure.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
+# Tune's snapshots of its own state are not what a run is resumed from.
+os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "3600"
+
+import ray
+import torch
+from ray._private.state import state as cluster_state
+from ray._private.utils import read_ray_address
+
+from raygpt.errors import UserError
+from raygpt.recipe.schema import Search
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What one trial takes."""
+
+    workers: int
+    cpus: float
+    """Of each worker."""
+    gpus: float
+    """Of each worker."""
+
+    def __str__(self) -> str:
+        workers = "1 worker" if self.workers == 1 else f"{self.workers} workers, each"
+        return f"{workers} with {self.cpus:g} CPU and {self.gpus:g} GPU"
+
+
+def join_running_cluster() -> bool:
+    """Connect to the cluster that this machine is part of, or that RAY_ADDRESS names, if any.
+
+    Not by Ray's "auto" address: that also finds the private Ray of another search on this
+    machine, which ends with that search.
+
+    Raises:
+        UserError: there should be one, and it does not answer.
+    """
+    address = os.environ.get("RAY_ADDRESS") or read_ray_address()
+    if not address:
+        return False
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    except (ConnectionError, RuntimeError) as error:
+        where = "RAY_ADDRESS" if os.environ.get("RAY_ADDRESS") else "ray start"
+        raise UserError(
+            f"the Ray cluster at {address} (from {where}) cannot be joined: {error}; start it, or "
+            f"end it with “ray stop” (or unset RAY_ADDRESS) to search on this machine alone"
+        ) from None
+    return True
+
+
+def start_on_this_machine(dashboard: bool) -> None:
+    """Start Ray here.
+
+    Args:
+        dashboard: needed for trials of several workers: what frees a stopped trial's workers
+            asks the dashboard's State API about them.
+    """
+    ray.init(
+        address="local",
+        include_dashboard=dashboard,
+        # Nobody but this machine's user is to reach it.
+        _node_ip_address="127.0.0.1",
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+    )
+
+
+def gpus_at_hand() -> float:
+    """GPUs of the joined cluster, those that it may yet start included, or of this machine."""
+    if not ray.is_initialized():
+        return torch.cuda.device_count()
+    largest = cluster_state.get_max_resources_from_cluster_config() or {}
+    return max(ray.cluster_resources().get("GPU", 0.0), largest.get("GPU", 0.0))
+
+
+def describe_hardware(gpus: float) -> str:
+    """What was found, for a person."""
+    cpus = ray.cluster_resources().get("CPU", 0)
+    found = f"{gpus:g} GPU{'s' if gpus != 1 else ''}" if gpus else "no GPU"
+    return f"Found {found} and {cpus:g} CPU cores"
+
+
+def placement(search: Search, gpus: float) -> Placement:
+    """What a trial of this search takes, where its recipe leaves that open: a CPU, and a GPU."""
+    return Placement(
+        workers=search.workers_per_trial,
+        cpus=1 if search.cpus_per_worker is None else search.cpus_per_worker,
+        gpus=min(1, gpus) if search.gpus_per_worker is None else search.gpus_per_worker,
+    )
+
+
+def trials_at_once(
+    needed: Placement,
+    nodes: Sequence[Mapping[str, float]],
+    largest: Mapping[str, float] | None = None,
+) -> int:
+    """How many trials the cluster has room for.
+
+    Args:
+        needed: by one trial.
+        nodes: the resources of each living node.
+        largest: the resources of the whole cluster once grown, where it grows by itself.
+
+    Raises:
+        UserError: there is not room for one.
+    """
+
+    def workers_on(resources: Mapping[str, float]) -> int:
+        wanted = {"CPU": needed.cpus, "GPU": needed.gpus}
+        # A small tolerance: ten tenths of a GPU are one GPU.
+        rooms = [
+            math.floor(resources.get(name, 0) / amount + 1e-6)
+            for name, amount in wanted.items()
+            if amount
+        ]
+        return min(rooms)
+
+    workers = max(sum(workers_on(node) for node in nodes), workers_on(largest or {}))
+    if workers < needed.workers:
+        has = ", ".join(
+            f"a node with {node.get('CPU', 0):g} CPU and {node.get('GPU', 0):g} GPU"
+            for node in nodes
+        )
+        raise UserError(
+            f"a trial needs {needed}, and the cluster ({has}) has room for {workers} such "
+            f"workers; lower search.workers_per_trial, search.cpus_per_worker or "
+            f"search.gpus_per_worker, or start more nodes"
+        )
+    return workers // needed.workers
+
+
+def cluster_trials_at_once(needed: Placement) -> int:
+    """`trials_at_once` on the joined cluster."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return trials_at_once(needed, nodes, cluster_state.get_max_resources_from_cluster_config())
+
+
+def hold_logs() -> MemoryHandler:
+    """Keep what Ray and Optuna have to say from the terminal; `setTarget` says where it goes."""
+    held = MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1)
+    held.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.captureWarnings(True)
+    for name in ("ray", "optuna", "py.warnings"):
+        logger = logging.getLogger(name)
+        logger.handlers = [held]
+        logger.propagate = False
+    return held
+
+
+def send_logs_to(path: Path, held: MemoryHandler) -> None:
+    """Write what was held, and all that follows, to a file."""
+    target = logging.FileHandler(path)
+    target.setFormatter(held.formatter)
+    held.setTarget(target)
+    held.flushLevel = logging.NOTSET
+    held.flush()

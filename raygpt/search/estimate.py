@@ -1,0 +1,76 @@
+"""How long a search is going to take, before it starts."""
+
+import random
+import statistics
+import time
+from types import SimpleNamespace
+
+import torch
+from ray.tune.schedulers import TrialScheduler
+
+from raygpt.data.dataset import Dataset
+from raygpt.recipe.budget import budget_tokens
+from raygpt.recipe.schema import Recipe, Search
+from raygpt.search.cluster import Placement
+from raygpt.search.scheduler import METRIC, make_scheduler
+from raygpt.search.trial import rung_time
+from raygpt.training.loop import TrainingRun
+
+SIMULATIONS = 20
+PROBE_STEPS = 4
+
+
+def expected_seconds(
+    search: Search, recipe: Recipe, dataset: Dataset, needed: Placement, at_once: int
+) -> float:
+    """How long the search takes, from a short measurement of this machine's training speed."""
+    rate = tokens_per_second(recipe, dataset, threads=max(1, int(needed.cpus))) * needed.workers
+    return expected_budgets(search) * budget_tokens(recipe) / (rate * at_once)
+
+
+def expected_budgets(search: Search) -> float:
+    """How many full budgets of tokens a search takes, were its trials to end in random order."""
+    totals = []
+    for simulation in range(SIMULATIONS):
+        figures = random.Random(simulation)
+        scheduler = make_scheduler(search)
+        total = 0.0
+        for number in range(search.trials):
+            trial = SimpleNamespace(trial_id=str(number))
+            scheduler.on_trial_add(None, trial)
+            score = figures.random()
+            for rung, fraction in enumerate(search.rungs):
+                result = {
+                    METRIC: score,
+                    "rung_time": rung_time(rung, float(search.reduction_factor)),
+                }
+                decision = scheduler.on_trial_result(None, trial, result)
+                if decision == TrialScheduler.STOP or fraction == 1:
+                    total += float(fraction)
+                    break
+        totals.append(total)
+    return statistics.mean(totals)
+
+
+def tokens_per_second(recipe: Recipe, dataset: Dataset, threads: int) -> float:
+    """Measured over a few optimizer steps in this process, after one to warm up."""
+    torch.set_num_threads(threads)
+    run = TrainingRun(recipe, dataset)
+    ends: list[float] = []
+
+    class Enough(Exception):
+        pass
+
+    def after_step() -> None:
+        ends.append(time.perf_counter())
+        if len(ends) > PROBE_STEPS:
+            raise Enough
+
+    try:
+        for _ in run.reports(after_step):
+            pass
+    except Enough:
+        pass
+    if len(ends) < 2:
+        return float("nan")
+    return run.tokens_per_step * (len(ends) - 1) / (ends[-1] - ends[0])

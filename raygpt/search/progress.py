@@ -1,0 +1,146 @@
+"""What a person sees while a search runs."""
+
+import time
+from collections import Counter
+from datetime import timedelta
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from raygpt.recipe.budget import budget_tokens
+from raygpt.recipe.search_file import SearchFile
+from raygpt.results.leaderboard import format_value
+from raygpt.results.tables import FINISHED, RunTables
+from raygpt.search.scale import example_recipe
+
+SHOWN_RUNNING = 8
+SECONDS_BETWEEN_SUMMARIES = 30
+
+
+class Progress:
+    """A live view in a terminal, plain lines elsewhere.
+
+    Use as a context manager around the search; `began`, `reported` and `ended` tell of events.
+
+    Args:
+        tables: where the figures are read.
+        search_file: says how much there is to do.
+        console: where to write.
+    """
+
+    def __init__(self, tables: RunTables, search_file: SearchFile, console: Console):
+        self._tables = tables
+        self._trials = search_file.search.trials
+        self._budget = budget_tokens(example_recipe(search_file))
+        self._console = console
+        self._started = self._summarised = time.monotonic()
+        self._tokens_before = tokens_trained(tables)
+        self._live = Live(
+            get_renderable=self._view, console=console, refresh_per_second=2, transient=True
+        )
+
+    def __enter__(self) -> "Progress":
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def began(self, trial_id: str) -> None:
+        """A trial started."""
+        values = describe_values(self._tables.trial(trial_id), self._tables.searched)
+        self._line(f"trial {trial_id} started  {values}")
+
+    def reported(self, trial_id: str) -> None:
+        """A trial reported."""
+        if time.monotonic() - self._summarised > SECONDS_BETWEEN_SUMMARIES:
+            self._summarised = time.monotonic()
+            self._line(f"{self._counts()}; {self._pace()}")
+
+    def ended(self, trial_id: str) -> None:
+        """A trial is over."""
+        trial = self._tables.trial(trial_id)
+        text = f"trial {trial_id} {trial['status']}"
+        if "bits_per_byte" in trial:
+            text += f" at {trial['tokens']:,} tokens: {trial['bits_per_byte']:.4f} bits per byte"
+        if trial.get("error"):
+            text += f": {trial['error']}"
+        self._line(text)
+
+    def _line(self, text: str) -> None:
+        if not self._console.is_terminal:
+            clock = timedelta(seconds=round(time.monotonic() - self._started))
+            self._console.print(f"{clock} {text}", highlight=False, soft_wrap=True, markup=False)
+
+    def _counts(self) -> str:
+        counts = Counter(trial["status"] for trial in self._tables.trials)
+        waiting = max(0, self._trials - len(self._tables.trials))
+        parts = [f"{counts[status]} {status}" for status in ("running", *FINISHED) if counts[status]]
+        return ", ".join([*parts, f"{waiting} to come"])
+
+    def _pace(self) -> str:
+        elapsed = time.monotonic() - self._started
+        trained = tokens_trained(self._tables) - self._tokens_before
+        parts = [f"{timedelta(seconds=round(elapsed))} elapsed"]
+        if trained:
+            left = tokens_left(self._tables, self._trials, self._budget) * elapsed / trained
+            parts = [
+                f"{trained / elapsed:,.0f} tokens/s",
+                *parts,
+                f"about {timedelta(seconds=round(left))} left",
+            ]
+        return ", ".join(parts)
+
+    def _view(self) -> Group:
+        lines = [Text(f"trials  {self._counts()}"), Text(f"pace    {self._pace()}")]
+        best = self._tables.best()
+        if best:
+            lines.append(
+                Text(
+                    f"best    {best['bits_per_byte']:.4f} bits per byte at {best['tokens']:,} "
+                    f"tokens: trial {best['trial_id']}  "
+                    f"{describe_values(best, self._tables.searched)}",
+                    style="bold",
+                )
+            )
+        running = [trial for trial in self._tables.trials if trial["status"] == "running"]
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for heading in ("trial", "budget", "bits per byte", "values"):
+            table.add_column(heading, style="dim" if heading == "values" else None)
+        for trial in running[:SHOWN_RUNNING]:
+            table.add_row(
+                trial["trial_id"],
+                f"{trial.get('tokens_trained', 0) / self._budget:.0%}",
+                f"{trial['bits_per_byte']:.4f}" if "bits_per_byte" in trial else "",
+                describe_values(trial, self._tables.searched),
+            )
+        if len(running) > SHOWN_RUNNING:
+            table.add_row("…", f"{len(running) - SHOWN_RUNNING} more")
+        return Group(*lines, table)
+
+
+def describe_values(trial: dict, searched: list[str]) -> str:
+    """The searched values of a trial on one line."""
+    shown = [f"{name.split('.')[-1]}={format_value(trial[name])}" for name in searched]
+    return " ".join(shown) if shown else f"seed={trial['seed']}"
+
+
+def tokens_trained(tables: RunTables) -> int:
+    """By all trials so far."""
+    return sum(trial.get("tokens_trained", 0) for trial in tables.trials)
+
+
+def tokens_left(tables: RunTables, trials: int, budget: int) -> float:
+    """A guess at what is still to be trained: that further trials are like those that ended."""
+    ended = [trial for trial in tables.trials if trial["status"] in FINISHED]
+    usual = sum(t.get("tokens_trained", 0) for t in ended) / len(ended) if ended else budget
+    running = sum(
+        max(0, usual - trial.get("tokens_trained", 0))
+        for trial in tables.trials
+        if trial["status"] == "running"
+    )
+    return running + usual * max(0, trials - len(tables.trials))

@@ -1,0 +1,110 @@
+"""Writes down what happens in a search, as it happens."""
+
+from typing import Any
+
+from ray.train import Checkpoint
+from ray.tune import Callback
+from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY
+
+from raygpt.recipe.schema import Recipe
+from raygpt.recipe.writer import recipe_to_yaml
+from raygpt.results import files
+from raygpt.results.tables import RunTables
+from raygpt.search.progress import Progress
+from raygpt.search.scheduler import METRIC
+
+
+class Recorder(Callback):
+    """A Tune callback that keeps the result tables and the progress view up to date.
+
+    Args:
+        tables: of the run.
+        progress: told of every event after the tables are on disk.
+        last_rung: number of the rung at which a trial is complete.
+    """
+
+    def __init__(self, tables: RunTables, progress: Progress, last_rung: int):
+        self._tables = tables
+        self._progress = progress
+        self._last_rung = last_rung
+        self._diverged: dict[str, str] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, for Tune's own state files: a run is resumed from its tables and its study."""
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info) -> None:
+        config = trial.config
+        seed = Recipe.model_validate_json(config["recipe"]).training.seed
+        self._tables.begin_trial(config["trial"], seed, config["values"])
+        self._progress.began(config["trial"])
+
+    def on_trial_result(
+        self, iteration: int, trials: list, trial: Any, result: dict[str, Any], **info
+    ) -> None:
+        name = trial.config["trial"]
+        if "diverged" in result:
+            self._diverged[name] = result["diverged"]
+            return
+        self._tables.add_report(name, result)
+        if CHECKPOINT_PATH_KEY in result:
+            self._keep(name, result[CHECKPOINT_PATH_KEY])
+        if METRIC in result and self._tables.best()["trial_id"] == name:
+            self._write_best(trial.config, result)
+        self._progress.reported(name)
+
+    def _write_best(self, config: dict[str, Any], result: dict[str, Any]) -> None:
+        text = (
+            f"# Trial {config['trial']}: {result[METRIC]:.4f} bits per byte at "
+            f"{result['tokens']:,} tokens.\n"
+            + recipe_to_yaml(Recipe.model_validate_json(config["recipe"]))
+        )
+        path = self._tables.folder / files.BEST_RECIPE
+        files.replace_file(path, lambda partial: partial.write_text(text))
+
+    def on_checkpoint(
+        self, iteration: int, trials: list, trial: Any, checkpoint: Any, **info
+    ) -> None:
+        self._keep(trial.config["trial"], checkpoint.path)
+
+    def _keep(self, name: str, path: str) -> None:
+        """Keep this checkpoint of a trial, and none before it.
+
+        The old one goes when the tables name the new one, so that a kill in between leaves both;
+        Ray's own `num_to_keep` deletes first.
+        """
+        old = self._tables.trial(name).get("checkpoint")
+        self._tables.set_checkpoint(name, path)
+        if old:
+            old = Checkpoint(str(self._tables.folder.absolute() / old))
+            old.filesystem.delete_dir(old.path)
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info) -> None:
+        name = trial.config["trial"]
+        error = self._diverged.pop(name, None)
+        if error:
+            status = "diverged"
+        elif self._tables.trial(name).get("rung") == self._last_rung:
+            status = "completed"
+        else:
+            status = "stopped"
+        self._tables.end_trial(name, status, error)
+        self._progress.ended(name)
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info) -> None:
+        name = trial.config["trial"]
+        self._tables.end_trial(name, "failed", first_cause(trial.get_error()))
+        self._progress.ended(name)
+
+
+def first_cause(error: BaseException | None) -> str:
+    """The message of what really went wrong in a trial, without Ray's tracebacks around it."""
+    while error is not None:
+        inner = getattr(error, "cause", None) or error.__cause__
+        if not isinstance(inner, BaseException):
+            break
+        error = inner
+    if error is None:
+        return "unknown; see the log"
+    message = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {message[-1] if message else ''}"

@@ -1,0 +1,81 @@
+"""Full or mini: which scale of a recipe the hardware is for, and what that will take."""
+
+from raygpt.data.dataset import Dataset
+from raygpt.errors import UserError
+from raygpt.recipe.budget import budget_tokens, tokens_per_step
+from raygpt.recipe.schema import Recipe
+from raygpt.recipe.search_file import SearchFile
+
+
+def choose_scale(asked: str, full: SearchFile, mini: SearchFile, gpus: float, cpu: bool) -> str:
+    """ "full" or "mini".
+
+    Args:
+        asked: "auto", "full" or "mini".
+        full, mini: the search file at either scale; equal where it has no mini section.
+        gpus: of the cluster.
+        cpu: whether the full scale may run without one.
+
+    Raises:
+        UserError: there is no mini section, or no GPU for the full scale.
+    """
+    has_mini = full != mini
+    if asked == "mini" and not has_mini:
+        raise UserError(
+            f"--scale mini: {full.path} has no mini section; add one that says what replaces the "
+            f"full scale's values, or leave --scale out to run it as it is"
+        )
+    if asked == "full" and not gpus and not cpu:
+        budget = full.search.trials * budget_tokens(example_recipe(full))
+        raise UserError(
+            f"--scale full needs a GPU, and neither this machine nor a running Ray cluster has "
+            f"one: {full.search.trials} trials of a model this size, up to {budget:,} tokens in "
+            f"all, would take a CPU very long; use --scale mini, or add --allow-cpu to insist"
+        )
+    if asked == "auto":
+        return "full" if gpus or cpu or not has_mini else "mini"
+    return asked
+
+
+def example_recipe(search_file: SearchFile) -> Recipe:
+    """A recipe of the search, the first value of every range in place; for what all share."""
+    return search_file.recipe(
+        {name: found.extremes()[0] for name, found in search_file.ranges.items()}
+    )
+
+
+def describe_scale(search_file: SearchFile, full: SearchFile, gpus: float) -> str:
+    """What runs on it, and how another scale is forced."""
+    recipe = example_recipe(search_file)
+    trials = f"{search_file.search.trials} trials of up to {budget_tokens(recipe):,} tokens"
+    model = f"{recipe.model.d_model} wide, {recipe.model.n_layers} layers, on {recipe.data.corpus}"
+    if search_file == full:
+        return f"running {full.path} in full ({trials}; {model})"
+    force = "--scale full" + ("" if gpus else " --allow-cpu")
+    return f"running the mini scale instead ({trials}; {model}; {force} forces the full one)"
+
+
+def describe_budget(recipe: Recipe, dataset: Dataset) -> str:
+    """How the budget was rounded, and how often it goes through the text."""
+    budget, step = budget_tokens(recipe), tokens_per_step(recipe)
+    text = (
+        f"A trial's budget is {budget:,} tokens: {budget // step:,} steps of {step:,}"
+        + (f" ({recipe.training.tokens:,} asked for)" if budget != recipe.training.tokens else "")
+        + "."
+    )
+    available = len(dataset.train)
+    if budget >= available:
+        text += (
+            f" The corpus holds {available:,} training tokens, so that is "
+            f"{budget / available:.1f} epochs."
+        )
+    return text
+
+
+def describe_seconds(seconds: float) -> str:
+    """A duration, as roughly as it is known."""
+    if seconds < 90:
+        return f"about {max(10, round(seconds, -1)):.0f} seconds"
+    if seconds < 5400:
+        return f"about {seconds / 60:.0f} minutes"
+    return f"about {seconds / 3600:.0f} hours"

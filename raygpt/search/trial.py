@@ -1,0 +1,110 @@
+"""One trial on Ray: the training loop in a Ray Train TorchTrainer in a Ray Tune function."""
+
+import gc
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import ray.train.torch
+import torch
+from ray import tune
+from ray.train import Checkpoint, RunConfig, ScalingConfig
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from raygpt.data.prepare import prepare_for
+from raygpt.recipe.schema import Recipe
+from raygpt.search.cluster import Placement
+from raygpt.training.loop import TrainingDiverged, TrainingRun
+from raygpt.training.workers import worker_rank
+
+
+def trial_config(
+    trial_id: str, recipe: Recipe, needed: Placement, checkpoint: str | None
+) -> dict[str, Any]:
+    """What a trial is told; a Tune configuration.
+
+    Args:
+        trial_id: the trial's number in the search.
+        recipe: without ranges.
+        needed: the trial's resources.
+        checkpoint: where to go on from; None to start at the beginning.
+    """
+    return {
+        "trial": trial_id,
+        "recipe": recipe.model_dump_json(),
+        "workers": needed.workers,
+        "cpus": needed.cpus,
+        "gpus": needed.gpus,
+        "checkpoint": checkpoint,
+    }
+
+
+def trainable(needed: Placement) -> Any:
+    """The Tune trainable of a search, with the resources that Tune is to hold for each trial."""
+    if needed.workers == 1:
+        return tune.with_resources(train_trial, {"CPU": needed.cpus, "GPU": needed.gpus})
+    # The workers get a placement group of their own from Ray Train. The driver only waits for
+    # them: a byte of memory places it without taking a share of the CPUs that they need.
+    driver = tune.PlacementGroupFactory([{"memory": 1}])
+    return tune.with_resources(train_trial, driver)
+
+
+def train_trial(config: dict[str, Any]) -> None:
+    """The Tune function. One worker trains in this very process, several in a worker group."""
+    group = config["workers"] > 1
+    trainer = ray.train.torch.TorchTrainer(
+        train_worker,
+        train_loop_config=config,
+        scaling_config=ScalingConfig(
+            # Zero is Ray Train's local mode: no process to start for each trial.
+            num_workers=config["workers"] if group else 0,
+            use_gpu=config["gpus"] > 0,
+            resources_per_worker={"CPU": config["cpus"], "GPU": config["gpus"]} if group else None,
+        ),
+        run_config=RunConfig(
+            name="workers",
+            storage_path=tune.get_context().get_trial_dir(),
+            callbacks=[TuneReportCallback()],
+        )
+        if group
+        else None,
+    )
+    trainer.fit()
+
+
+def train_worker(config: dict[str, Any]) -> None:
+    """The training loop of one worker of a trial."""
+    # In local mode the trial's session is Tune's, in a worker group it is Train's.
+    send = ray.train.report if config["workers"] > 1 else tune.report
+    torch.set_num_threads(max(1, int(config["cpus"])))
+    recipe = Recipe.model_validate_json(config["recipe"])
+    run = TrainingRun(recipe, prepare_for(recipe), ray.train.torch.get_device())
+    try:
+        if config["checkpoint"]:
+            with Checkpoint(config["checkpoint"]).as_directory() as folder:
+                run.load(Path(folder))
+        for report in run.reports():
+            metrics = report.metrics()
+            if report.rung is not None:
+                metrics["rung_time"] = rung_time(report.rung, recipe.search.reduction_factor)
+            with tempfile.TemporaryDirectory() as folder:
+                checkpoint = None
+                if report.checkpoint_due and worker_rank() == 0:
+                    run.save(Path(folder))
+                    checkpoint = Checkpoint.from_directory(folder)
+                send(metrics, checkpoint=checkpoint)
+    except TrainingDiverged as error:
+        send({"diverged": str(error)})
+    finally:
+        # Tune ends a stopped trial by raising SystemExit from its report; the process goes on to
+        # train the next one and must not hold on to this one's memory.
+        del run
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def rung_time(rung: int, reduction_factor: float) -> float:
+    """The rung's place on ASHA's clock, which knows geometric milestones only."""
+    return reduction_factor**rung

@@ -1,0 +1,9 @@
+"""Seeds derived from seeds."""
+
+import hashlib
+
+
+def derived_seed(*parts: int, bits: int = 63) -> int:
+    """A seed from whole numbers: the same in every process, unrelated for unequal parts."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> (64 - bits)

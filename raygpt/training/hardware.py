@@ -1,0 +1,37 @@
+"""What the machine at hand can do: device, precision, random generators."""
+
+import torch
+
+
+def default_device() -> torch.device:
+    """The GPU of this process where it has one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def supports_bf16(device: torch.device) -> bool:
+    """Whether bf16 products run in hardware there, rather than slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context to compute in. Weights and optimizer state stay in float32.
+
+    Args:
+        precision: "bf16", "fp32", or "auto": bf16 where the hardware has it.
+    """
+    use_bf16 = precision == "bf16" or (precision == "auto" and supports_bf16(device))
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=use_bf16)
+
+
+def seed_generators(device: torch.device, seed: int) -> None:
+    """Seed the generators that initialisation and dropout draw from.
+
+    Not `torch.manual_seed`: that records a stack trace for every call on a machine without a
+    GPU, and this is called at every step.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)

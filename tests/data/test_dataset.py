@@ -1,0 +1,63 @@
+import json
+
+import numpy as np
+import pytest
+
+from raygpt.data.dataset import Dataset, TokenStream
+from raygpt.data.shards import prepare
+from raygpt.errors import UserError
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    lines = (json.dumps({"text": f"document {n} of many, the {n % 7}th"}) for n in range(500))
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    corpus = f"jsonl:{tmp_path}/a.jsonl"
+    return prepare(corpus, "bpe-300", 0.2, 10**6, 10**6, tmp_path / "cache", shard_tokens=800)
+
+
+def test_a_stream_reads_across_shards():
+    tokens = np.arange(100, dtype=np.uint16)
+    stream = TokenStream([tokens[:10], tokens[10:11], tokens[11:60], tokens[60:]])
+    assert len(stream) == 100
+    for start in range(101):
+        for stop in range(start, 101):
+            assert stream.read(start, stop).tolist() == list(range(start, stop))
+
+
+def test_a_read_within_a_shard_copies_nothing():
+    shards = [np.arange(10, dtype=np.uint16), np.arange(10, 20, dtype=np.uint16)]
+    stream = TokenStream(shards)
+    assert np.shares_memory(stream.read(10, 20), shards[1])
+    assert stream.read(9, 11).dtype == np.uint16
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-1, 2), (3, 2), (0, 11)])
+def test_a_read_outside_the_stream_is_refused(start, stop):
+    with pytest.raises(IndexError):
+        TokenStream([np.arange(10, dtype=np.uint16)]).read(start, stop)
+
+
+def test_opening_gives_what_was_prepared(dataset):
+    again = Dataset.open(str(dataset.folder))
+    assert len(again.manifest["splits"]["train"]["shards"]) > 2
+    assert again.manifest == dataset.manifest
+    assert again.vocab_size == again.tokenizer.vocab_size == len(again.token_bytes) == 300
+    everything = again.train.read(0, len(again.train))
+    assert np.array_equal(everything, dataset.train.read(0, len(dataset.train)))
+    assert again.tokenizer.decode(everything).startswith("document ")
+
+
+def test_a_truncated_or_missing_shard_is_refused(dataset):
+    shard = dataset.folder / dataset.manifest["splits"]["validation"]["shards"][0]["file"]
+    shard.write_bytes(shard.read_bytes()[:-2])
+    with pytest.raises(UserError, match=f"{shard.name} is .* bytes long"):
+        Dataset.open(dataset.folder)
+    shard.unlink()
+    with pytest.raises(UserError, match=f"{shard.name} is 0 bytes long"):
+        Dataset.open(dataset.folder)
+
+
+def test_a_folder_without_data_is_refused(tmp_path):
+    with pytest.raises(UserError, match="holds no prepared data"):
+        Dataset.open(tmp_path)

@@ -1,0 +1,85 @@
+from fractions import Fraction
+
+import pytest
+
+from raygpt.recipe.errors import RecipeError
+from raygpt.recipe.fields import (
+    FIELDS,
+    REQUIRED,
+    SEARCHABLE,
+    flattened,
+    nested,
+    read_field_range,
+    read_value,
+)
+from raygpt.recipe.ranges import Choice, Int, LogUniform
+from raygpt.recipe.schema import Recipe
+
+
+def test_values_read_as_their_fields_have_them():
+    assert read_value("training.batch_tokens", "256K") == 256_000
+    assert read_value("training.report_every", "1/20") == Fraction(1, 20)
+    assert read_value("search.concurrent", None) is None
+    assert read_value("training.betas", [0.9, "0.95"]) == (0.9, 0.95)
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "message"),
+    [
+        ("model.dropout", 1.5, "must be at least 0 and below 1"),
+        ("search.sampler", "tpee", 'is not one of its values; did you mean "tpe"'),
+        ("search.sampler", True, "is not one of its values; allowed here: tpe, random"),
+        ("training.tokens", "3X", "must be a whole number"),
+        ("search.concurrent", 0, "must be at least 1"),
+    ],
+)
+def test_values_refused(key, given, message):
+    with pytest.raises(RecipeError, match=message):
+        read_value(key, given)
+
+
+def test_choices_are_read_like_the_value_itself():
+    found = read_field_range("training.batch_tokens", {"choice": ["128K", "256K"]})
+    assert found == Choice((128_000, 256_000))
+    with pytest.raises(RecipeError, match="twice"):
+        read_field_range("training.learning_rate", {"choice": ["1e-3", 0.001]})
+
+
+def test_ranges_of_a_field():
+    assert read_field_range("model.n_layers", {"int": [2, 4]}) == Int(2, 4)
+    warmup = read_field_range("training.warmup", {"loguniform": [0.01, "5%"]})
+    assert warmup == LogUniform(0.01, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "message"),
+    [
+        ("model.d_model", {"uniform": [64, 128]}, "takes whole numbers"),
+        ("model.dropout", {"uniform": [0, 1]}, "below 1, which 1.0 is not"),
+        ("model.n_layers", {"int": [0, 4]}, "at least 1, which 0 is not"),
+        ("model.compile", {"int": [0, 1]}, "true or false, which 0 is not"),
+        ("training.tokens", {"choice": [1, 2]}, "trials would not be comparable"),
+    ],
+)
+def test_ranges_refused(key, given, message):
+    with pytest.raises(RecipeError, match=message):
+        read_field_range(key, given)
+
+
+def test_only_what_leaves_trials_comparable_can_be_searched():
+    assert {key for key in FIELDS if key.startswith("model.")} <= SEARCHABLE
+    assert {"training.learning_rate", "training.batch_tokens", "training.seed"} <= SEARCHABLE
+    fixed = {"name", "training.tokens", "training.precision"}
+    fixed |= {"training.report_every", "training.checkpoint_every"}
+    fixed |= {key for key in FIELDS if key.startswith(("data.", "search."))}
+    assert set(FIELDS) - SEARCHABLE == fixed
+
+
+def test_required_settings():
+    assert REQUIRED == ("training.tokens", "training.learning_rate")
+
+
+def test_flattened_and_nested_undo_each_other():
+    recipe = Recipe(name="x", training={"tokens": "300M", "learning_rate": 1e-3})
+    assert list(flattened(recipe)) == list(FIELDS)
+    assert Recipe(**nested(flattened(recipe))) == recipe

@@ -1,0 +1,123 @@
+import math
+
+import pytest
+
+from raygpt.recipe.errors import RecipeError
+from raygpt.recipe.ranges import Choice, Int, LogUniform, Uniform, read_range
+
+WRITTEN = [
+    ({"uniform": [0.0, 0.2]}, Uniform(0.0, 0.2)),
+    ({"uniform": [0.0, 0.2], "step": 0.05}, Uniform(0.0, 0.2, 0.05)),
+    ({"loguniform": [2e-4, 4e-3]}, LogUniform(0.0002, 0.004)),
+    ({"int": [2, 12]}, Int(2, 12)),
+    ({"int": [2, 12], "step": 2}, Int(2, 12, step=2)),
+    ({"int": [1, 64], "log": True}, Int(1, 64, log=True)),
+    ({"choice": ["a", "b"]}, Choice(("a", "b"))),
+]
+
+
+@pytest.mark.parametrize(("written", "found"), WRITTEN)
+def test_ranges_read_and_write_back(written, found):
+    assert read_range(written) == found
+    assert found.as_yaml() == written
+
+
+def test_bounds_read_as_people_write_them():
+    assert read_range({"int": ["1K", "4Ki"], "step": "8"}) == Int(1000, 4096, step=8)
+    assert read_range({"uniform": ["1/4", "50%"]}) == Uniform(0.25, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ({}, "not a kind of range"),
+        ({"loguniforn": [1, 2]}, 'did you mean "loguniform"'),
+        ({"uniform": [0, 1], "int": [0, 1]}, "uniform and int at once"),
+        ({"uniform": [0, 1], "setp": 0.1}, 'did you mean "step"'),
+        ({"loguniform": [1, 2], "step": 1}, "takes no options"),
+        ({"uniform": [0.2, 0.1]}, "0.2 is not below 0.1"),
+        ({"uniform": [1, 1]}, "1 is not below 1"),
+        ({"uniform": [1]}, "takes two bounds"),
+        ({"uniform": "12"}, "takes two bounds"),
+        ({"uniform": [False, True]}, "each bound must be a number"),
+        ({"int": [1.5, 3]}, "each bound must be a whole number"),
+        ({"loguniform": [0, 1]}, "bounds above 0"),
+        ({"int": [0, 8], "log": True}, "bounds above 0"),
+        ({"int": [1, 8], "log": True, "step": 2}, "both step and log"),
+        ({"int": [1, 8], "log": "yes"}, "log must be true or false"),
+        ({"int": [1, 8], "step": 8}, "step of 8 that does not fit"),
+        ({"int": [1, 8], "step": 0}, "step of 0 that does not fit"),
+        ({"uniform": [0, 1], "step": -0.1}, "step of -0.1 that does not fit"),
+        ({"uniform": [0, 1], "step": None}, "step must be a number"),
+        ({"choice": []}, "nothing to choose from"),
+        ({"choice": "ab"}, "takes a list"),
+        ({"choice": [1, 2, 1]}, "twice"),
+        ({"choice": [[0.9, 0.95]]}, "single values"),
+    ],
+)
+def test_what_is_no_range(written, message):
+    with pytest.raises(RecipeError, match=message):
+        read_range(written)
+
+
+def test_extremes_are_every_value_of_what_is_short_and_the_ends_of_what_is_long():
+    assert Choice(("a", "b", "c")).extremes() == ("a", "b", "c")
+    assert Int(2, 9, step=3).extremes() == (2, 5, 8)
+    assert Int(0, 99).extremes() == tuple(range(100))
+    assert Int(0, 100).extremes() == (0, 100)
+    assert Int(0, 1001, step=2).extremes() == (0, 1000)
+    assert Int(1, 10**18).extremes() == (1, 10**18)
+    assert LogUniform(0.1, 1.0).extremes() == (0.1, 1.0)
+    assert Uniform(0.0, 1.0, step=0.3).extremes() == (0.0, 0.9)
+    # 0.3 // 0.1 is 2 in binary floats.
+    assert Uniform(0.0, 0.3, step=0.1).extremes() == (0.0, 0.3)
+
+
+def test_contains():
+    assert Uniform(0.0, 1.0).contains(1.0)
+    assert not Uniform(0.0, 1.0).contains(1.01)
+    assert Uniform(0.0, 0.2, step=0.05).contains(0.15000000000000002)
+    assert not Uniform(0.0, 0.2, step=0.05).contains(0.16)
+    assert not Uniform(0.0, 1.0, step=0.3).contains(1.0)
+    assert LogUniform(1e-3, 1.0).contains(0.001)
+    assert not LogUniform(1e-3, 1.0).contains(0.0009)
+    assert not LogUniform(1e-3, 1.0).contains(math.nan)
+    assert Int(2, 12, step=2).contains(4)
+    assert not Int(2, 12, step=2).contains(5)
+    assert not Int(0, 1).contains(True)
+    assert not Int(0, 1).contains("1")
+    assert Choice(("a", 1)).contains(1)
+    assert not Choice(("a", 1)).contains(True)
+    assert not Choice(("a",)).contains("b")
+
+
+class Asked:
+    """Stands for an Optuna trial: remembers what it was asked."""
+
+    def __getattr__(self, method):
+        return lambda *args, **kwargs: (method, args, kwargs)
+
+
+@pytest.mark.parametrize(
+    ("found", "asked"),
+    [
+        (Uniform(0.0, 0.2), ("suggest_float", ("x", 0.0, 0.2), {"step": None})),
+        (Uniform(0.0, 1.0, 0.3), ("suggest_float", ("x", 0.0, 0.9), {"step": 0.3})),
+        (LogUniform(0.1, 1.0), ("suggest_float", ("x", 0.1, 1.0), {"log": True})),
+        (Int(2, 9, step=3), ("suggest_int", ("x", 2, 8), {"step": 3, "log": False})),
+        (Int(1, 64, log=True), ("suggest_int", ("x", 1, 64), {"step": 1, "log": True})),
+        (Choice(("a", "b")), ("suggest_categorical", ("x", ["a", "b"]), {})),
+    ],
+)
+def test_what_optuna_is_asked(found, asked):
+    assert found.suggest(Asked(), "x") == asked
+
+
+@pytest.mark.parametrize("found", [found for _, found in WRITTEN], ids=str)
+def test_optuna_proposes_what_the_range_contains(found):
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    proposed = [found.suggest(study.ask(), "x") for _ in range(20)]
+    assert all(found.contains(value) for value in proposed)
+    assert len(set(proposed)) > 1
