@@ -1,6 +1,7 @@
 """What the commands share: their arguments, how they show progress, how they end."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,13 @@ if TYPE_CHECKING:
 def run_command(main: Callable[[], int | None]) -> None:
     """Run a command's `main` and exit: an error of the user's is one message and status 2."""
     try:
-        sys.exit(main())
+        status = main()
+        sys.stdout.flush()
+        sys.exit(status)
+    except BrokenPipeError:
+        # Whoever read along, such as `head`, has had enough; Python's exit must not flush again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -46,7 +53,7 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="override a value of the recipe, as in training.tokens=2M; may be repeated",
     )
-    parser.add_argument("--name", help="name of the run; the recipe's if left out")
+    parser.add_argument("--name", type=run_name, help="name of the run; the recipe's if left out")
     parser.add_argument(
         "--runs-dir",
         type=Path,
@@ -56,6 +63,17 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def run_name(text: str) -> str:
+    """A name that --name gives, as good as one that stands in a recipe."""
+    from raygpt.recipe.errors import RecipeError
+    from raygpt.recipe.fields import read_value
+
+    try:
+        return read_value("name", text)
+    except RecipeError as error:
+        raise argparse.ArgumentTypeError(f'"{text}" {error}') from None
+
+
 def prepare_with_progress(recipe: "Recipe", console: "Console") -> "Dataset":
     """The recipe's tokens, made if they are not here yet, with a progress bar meanwhile."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -63,8 +81,14 @@ def prepare_with_progress(recipe: "Recipe", console: "Console") -> "Dataset":
     from raygpt.data.prepare import prepare_for
     from raygpt.recipe.budget import budget_tokens
 
-    columns = (TextColumn("preparing tokens"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    columns = (
+        TextColumn("preparing tokens"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    terminal = console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not terminal) as progress:
         task = progress.add_task("", total=budget_tokens(recipe), visible=False)
 
         def show(train_tokens: int, validation_tokens: int) -> None:

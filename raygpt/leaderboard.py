@@ -19,6 +19,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--format", choices=FORMATS, default="table")
     options = parser.parse_args(arguments)
+    if options.top is not None and options.top < 1:
+        parser.error(f"--top {options.top}: must be at least 1")
     frame = leaderboard(load_results(options.run), options.sort, options.top)
     print(render(frame, options.format))
 

@@ -3,23 +3,202 @@
 import argparse
 import signal
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from raygpt.command import add_recipe_arguments, prepare_with_progress, run_command
+from raygpt.errors import UserError
+from raygpt.recipe import budget, scale
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from raygpt.results.tables import RunTables
+    from raygpt.training.loop import Report, TrainingRun
+
+TRIAL = "0000"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train or resume; tables and checkpoint stand in a run folder as of a search of one trial."""
+    """Train or resume; the run folder is that of a search of one trial."""
     options = parse(arguments)
 
     from raygpt.recipe.search_file import load_search_file
     from raygpt.results.run_folder import create_run, refuse_existing, reopen_run
-    from raygpt.training.scale import choose_scale, describe_budget, describe_scale
 
     full = load_search_file(options.file, "full", options.set)
     mini = load_search_file(options.file, "mini", options.set)
     folder = options.runs_dir / (options.name or full.name)
-    search_file = None
+    chosen = None
     if options.resume:
-        search_file = reopen_run(folder, options.file, options.set)
+        chosen = reopen_run(folder, options.file, options.set)
+        chosen.single_recipe()
+        if is_finished(folder):
+            print(f"Nothing to do: the run in {folder} has come to its end already.")
+            return 0
     else:
         refuse_existing(folder)
+        if mini.ranges:
+            full.single_recipe()
+
+    import torch
+    from rich.console import Console
+
+    from raygpt.results.tables import RunTables
+    from raygpt.training.loop import CHECKPOINT_FOLDER, TrainingRun
+    from raygpt.training.probe import tokens_per_second
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    gpus = min(1, torch.cuda.device_count())
+    if chosen is None:
+        name = scale.choose_scale(options.scale, full, mini, gpus, options.allow_cpu)
+        chosen = mini if name == "mini" else full
+    recipe = chosen.single_recipe()
+    dataset = prepare_with_progress(recipe, console)
+    what = scale.describe_scale(chosen, full, gpus, "one run of")
+    line = f"Found {'a' if gpus else 'no'} GPU: {what}"
+    if not gpus:
+        rate = tokens_per_second(recipe, dataset, torch.get_num_threads())
+        line += f", {scale.describe_seconds(budget.budget_tokens(recipe) / rate)}"
+    console.print(f"{line}.\n{scale.describe_budget(recipe, len(dataset.train))}", soft_wrap=True)
+
+    run = TrainingRun(recipe, dataset)
+    if not options.resume:
+        create_run(folder, chosen, overrides=options.set, command=sys.argv)
+    elif (folder / CHECKPOINT_FOLDER).exists():
+        run.load(folder / CHECKPOINT_FOLDER)
+    tables = RunTables(folder, searched=())
+    tables.drop_reports_after(TRIAL, run.step * run.tokens_per_step)
+    tables.begin_trial(TRIAL, recipe.training.seed, {})
+    if train(run, tables, console):
+        console.print(f"Done: tables and checkpoint are in {folder}", soft_wrap=True)
+        return 0
+    console.print(
+        f"Interrupted at {run.step * run.tokens_per_step:,} tokens; all is kept. Go on with the "
+        f"same command and --resume.",
+        soft_wrap=True,
+    )
+    return 130
+
+
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM; the run stands between two steps and can be saved."""
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run in a folder of this command has come to its end.
+
+    Raises:
+        UserError: the folder is a search's.
+    """
+    from raygpt.results import files
+    from raygpt.results.tables import RunTables
+
+    if (folder / files.STUDY).exists():
+        raise UserError(
+            f"--resume: {folder} is a search; go on with it with python -m raygpt.tune, or start "
+            f"another run with --name NAME"
+        )
+    trials = RunTables(folder, searched=()).trials
+    return [trial["status"] for trial in trials] == ["completed"]
+
+
+def train(run: "TrainingRun", tables: "RunTables", console: "Console") -> bool:
+    """Train to the end of the budget under a progress bar; False if Ctrl-C came first."""
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from raygpt.training.loop import CHECKPOINT_FOLDER, TrainingDiverged
+
+    checkpoint = tables.folder.absolute() / CHECKPOINT_FOLDER
+    report_steps = budget.report_steps(run.recipe)
+    interrupted = False
+
+    def interrupt(*_) -> None:
+        nonlocal interrupted
+        interrupted = True
+        progress.update(task, description="stopping after this step; Ctrl-C again stops at once")
+        # The second time the last checkpoint has to do.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def after_step() -> None:
+        # Between steps only, so that what is saved is a state that the run goes through; and not
+        # before a report that is due, which would never be made.
+        progress.update(task, completed=run.step)
+        if interrupted and run.step not in report_steps:
+            raise Interrupted
+
+    def save() -> None:
+        run.save(checkpoint)
+        tables.set_checkpoint(TRIAL, checkpoint, run.step * run.tokens_per_step)
+
+    columns = (BarColumn(), "{task.percentage:.0f}%", TimeElapsedColumn(), TimeRemainingColumn())
+    text = TextColumn("{task.description}")
+    terminal = console.is_terminal
+    with Progress(
+        *columns, text, console=console, transient=True, disable=not terminal
+    ) as progress:
+        task = progress.add_task("", total=budget.steps(run.recipe), completed=run.step)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, interrupt)
+        try:
+            for report in run.reports(after_step):
+                tables.add_report(TRIAL, report.metrics())
+                if report.checkpoint_due:
+                    save()
+                description = describe(report)
+                progress.update(task, description=description)
+                if report.rung is not None or not terminal:
+                    progress.console.print(description, soft_wrap=True)
+                if interrupted and report.step < report_steps[-1]:
+                    raise Interrupted
+        except Interrupted:
+            save()
+            return False
+        except UserError as error:
+            tables.end_trial(TRIAL, "failed", str(error))
+            raise
+        except TrainingDiverged as error:
+            tables.end_trial(TRIAL, "diverged", str(error))
+            raise UserError(f"the run diverged: {error}; try a lower learning rate") from None
+    tables.end_trial(TRIAL, "completed")
+    return True
+
+
+def describe(report: "Report") -> str:
+    """A report on one line."""
+    parts = [f"{report.tokens:,} tokens"]
+    if report.bits_per_byte is not None:
+        parts += [
+            f"{report.bits_per_byte:.4f} bits per byte",
+            f"accuracy {report.next_token_accuracy:.1%}",
+        ]
+    return ", ".join(
+        [
+            *parts,
+            f"training loss {report.train_bits_per_token:.3f} bits per token",
+            f"gradient norm {report.gradient_norm:.2f}",
+            f"learning rate {report.learning_rate:.2e}",
+            f"{report.tokens_per_second:,.0f} tokens/s",
+        ]
+    )
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m raygpt.train", description=__doc__)
+    add_recipe_arguments(parser)
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the last checkpoint of the run"
+    )
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -13,6 +13,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
 
     # Everything that may be wrong with the recipe is said before anything slow is imported.
+    from raygpt.recipe import scale
     from raygpt.recipe.search_file import load_search_file
     from raygpt.results.run_folder import create_run, refuse_existing, reopen_run
 
@@ -28,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     from rich.console import Console
 
     from raygpt.results import files
-    from raygpt.search import cluster, scale
+    from raygpt.search import cluster
     from raygpt.search.estimate import expected_seconds
     from raygpt.search.search import run_search
     from raygpt.search.summary import summarise
@@ -47,11 +48,15 @@ def main(arguments: list[str] | None = None) -> int:
         cluster.start_on_this_machine(dashboard=needed.workers > 1)
     at_once = cluster.cluster_trials_at_once(needed)
 
-    line = f"{cluster.describe_hardware(gpus)}: {scale.describe_scale(search_file, full, gpus)}"
+    trials = f"{search_file.search.trials} trials of up to"
+    line = (
+        f"{cluster.describe_hardware(gpus)}: "
+        f"{scale.describe_scale(search_file, full, gpus, trials)}"
+    )
     if not gpus:
         seconds = expected_seconds(search_file.search, recipe, dataset, needed, at_once)
         line += f", {scale.describe_seconds(seconds)}"
-    console.print(f"{line}.\n{scale.describe_budget(recipe, dataset)}", soft_wrap=True)
+    console.print(f"{line}.\n{scale.describe_budget(recipe, len(dataset.train))}", soft_wrap=True)
 
     if not options.resume:
         create_run(folder, search_file, overrides=options.set, command=sys.argv)

@@ -1,10 +1,10 @@
 """cluster.yaml, as far as it can be checked without an AWS account.
 
-`ray up` reads the file, fills in the provider's defaults, checks the outcome against its schema, and
-asks AWS for the rest. All but the last step is done here with Ray's own functions. Not covered, because
-it takes boto3, credentials and the network: whether the image id, the instance types and the spot
-offers exist, the resources that `ray up` reads off the instance type, keys, subnets and security groups,
-and whether the commands succeed on the image.
+`ray up` reads the file, fills in the provider's defaults, checks the outcome against its schema,
+and asks AWS for the rest. All but the last step is done here with Ray's own functions. Not covered,
+because it takes boto3, credentials and the network: whether the image id, the instance types and
+the spot offers exist, the resources that `ray up` reads off the instance type, keys, subnets and
+security groups, and whether the commands succeed on the image.
 """
 
 import copy
@@ -88,7 +88,7 @@ def test_the_check_refuses_a_misspelt_key(cluster):
 
 
 def test_nothing_of_rays_old_default_image_is_left(prepared):
-    # A section that the file leaves out comes from Ray's aws/defaults.yaml: conda, pip from the PATH.
+    # What the file leaves out comes from Ray's aws/defaults.yaml: conda, pip from the PATH.
     for kind in ("head", "worker"):
         for command in all_commands(prepared, kind):
             assert "anaconda" not in command
@@ -135,7 +135,8 @@ def test_shells_on_the_nodes_find_raygpt_and_the_token(prepared, tmp_path):
 def test_the_head_starts_the_autoscaler(prepared, capsys):
     commands = prepared["head_start_ray_commands"]
     _, start = the_command(commands, r"\bray start\b")
-    assert "--head" in start and "--autoscaling-config=~/ray_bootstrap_config.yaml" in start
+    assert "--head" in start
+    assert "--autoscaling-config=~/ray_bootstrap_config.yaml" in start
     warn_about_bad_start_command(commands)
     assert "autoscaling" not in "".join(capsys.readouterr())
     the_command(prepared["head_setup_commands"], r"pip install .*\bboto3\b")
@@ -164,7 +165,7 @@ def test_what_is_mounted_is_there(prepared):
         if local == TOKEN:
             continue  # the user's own: the file says how it is made
         assert (ROOT / local).exists(), f"{local} is mounted at {remote} and is not in the checkout"
-        # Laid out on the node as in the checkout, so that pip finds there what pyproject.toml names.
+        # Laid out as in the checkout, so that pip finds what pyproject.toml names.
         assert remote == f"~/raygpt/{local}"
 
 
@@ -185,7 +186,8 @@ def test_nodes_install_a_ray_that_raygpt_allows(prepared, project):
 
 def test_the_user_is_told_the_ray_that_the_nodes_install(prepared):
     named = re.findall(r'"ray\[default\]==([\w.]+)"', CLUSTER_FILE.read_text())
-    assert len(named) == 2 and {Version(v) for v in named} == {pinned_ray(prepared)}
+    assert len(named) == 2
+    assert {Version(v) for v in named} == {pinned_ray(prepared)}
 
 
 def test_workers_are_spot_gpu_nodes(prepared):

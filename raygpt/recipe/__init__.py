@@ -3,7 +3,7 @@
 from raygpt.recipe.errors import RecipeError
 from raygpt.recipe.ranges import Choice, Int, LogUniform, Range, Uniform
 from raygpt.recipe.schema import Data, Model, Recipe, Search, Training
-from raygpt.recipe.search_file import SearchFile, load_recipe, load_search_file
+from raygpt.recipe.search_file import SearchFile, load_search_file
 from raygpt.recipe.writer import recipe_to_yaml
 
 __all__ = [
@@ -19,7 +19,6 @@ __all__ = [
     "SearchFile",
     "Training",
     "Uniform",
-    "load_recipe",
     "load_search_file",
     "recipe_to_yaml",
 ]

@@ -1,8 +1,8 @@
 """Every setting of a recipe: its meaning, default and bounds.
 
 The models are frozen and refuse unknown keys. Made from a file they come through
-`load_search_file` or `load_recipe`, whose errors name the line; made in Python they raise
-pydantic's ValidationError. Counts are of tokens unless a description says otherwise.
+`load_search_file`, whose errors name the line; made in Python they raise pydantic's
+ValidationError. Counts are of tokens unless a description says otherwise.
 """
 
 from __future__ import annotations

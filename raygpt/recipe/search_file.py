@@ -74,6 +74,17 @@ class SearchFile:
                 return Recipe(**nested(settings))
         raise all_of(sorted(problems))
 
+    def single_recipe(self) -> Recipe:
+        """The one recipe that a file without ranges says. RecipeError if it has ranges."""
+        if self.ranges:
+            ranges = "\n".join(
+                f"  --set {key}=VALUE for {_in_words(found)}" for key, found in self.ranges.items()
+            )
+            raise RecipeError(
+                f"{self.path}: is a search; to train one recipe, fix its ranges:\n{ranges}"
+            )
+        return self.recipe()
+
     def to_yaml(self) -> str:
         """This search as a file of its own: every default written out, ranges in place."""
         settings = {**self.fixed, **self.ranges}
@@ -115,18 +126,6 @@ def load_search_file(
     if problems:
         raise all_of(problems)
     return SearchFile(ranges, fixed, path, scale)
-
-
-def load_recipe(path: str | Path, scale: str = "full", overrides: Iterable[str] = ()) -> Recipe:
-    """The one recipe that a file says, for training it. RecipeError if ranges are left."""
-    search_file = load_search_file(path, scale, overrides)
-    if search_file.ranges:
-        ranges = "\n".join(
-            f"  --set {key}=VALUE for {_in_words(found)}"
-            for key, found in search_file.ranges.items()
-        )
-        raise RecipeError(f"{path}: is a search; to train one recipe, fix its ranges:\n{ranges}")
-    return search_file.recipe()
 
 
 def _read(settings: Settings, path: Path) -> tuple[dict[str, Any], dict[str, Range], list[str]]:

@@ -8,13 +8,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 LIBRARIES = ("ray", "torch", "optuna", "pandas", "numpy", "tiktoken", "datasets")
 
 
 def environment(command: list[str]) -> dict[str, Any]:
     """Versions, commit, hardware of this machine, and the command, as plain JSON values."""
+    # Not above: a command should not wait for torch to say that a run folder is there already.
+    import torch
+
     return {
         "command": command,
         "versions": {"python": platform.python_version(), "raygpt": version("raygpt")}
@@ -30,10 +31,14 @@ def environment(command: list[str]) -> dict[str, Any]:
 
 def git_commit() -> str | None:
     """The commit of raygpt's own checkout, with "-dirty" where it has changes; None outside one."""
+    checkout = Path(__file__).parents[2]
+    # Installed, raygpt may lie within a checkout of something else.
+    if not (checkout / ".git").exists():
+        return None
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=Path(__file__).parent,
+            cwd=checkout,
             capture_output=True,
             text=True,
             check=True,

@@ -1,9 +1,9 @@
 """The names of what stands in a run folder, and how a file there is replaced."""
 
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+from raygpt.errors import UserError
 
 SEARCH = "search.yaml"
 ENVIRONMENT = "environment.json"
@@ -20,13 +20,13 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a file beside `path`, then put it in its place in one step.
 
     Whoever reads `path` at any time, also after a kill, finds the old content or the new.
+
+    Raises:
+        UserError: it cannot be written.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
+    partial = path.with_name(f".{path.name}.partial")
     try:
-        write(Path(name))
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+        write(partial)
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from raygpt.errors import UserError
-from raygpt.results.tables import TRIAL_COLUMNS, Results, ranked
+from raygpt.recipe.errors import allowed
+from raygpt.results.tables import TRIAL_COLUMNS, Results, is_missing, ranked
 
 FORMATS = ("table", "csv", "markdown", "json")
 SHOWN = ("trial_id", "status", "bits_per_byte", "tokens")
@@ -25,28 +26,29 @@ def leaderboard(results: Results, sort: str | None = None, top: int | None = Non
 
     Returns:
         The columns trial_id, status, bits_per_byte, tokens, the searched values (or the seed,
-        where nothing is searched), and the error where a trial has one.
+        where nothing is searched), the column sorted by, and the error where a trial has one.
 
     Raises:
         UserError: there is no such column.
     """
     frame = ranked(results.trials)
-    if sort:
-        frame = sorted_by(frame, sort)
     searched = [name for name in frame if name not in TRIAL_COLUMNS]
     columns = [*SHOWN, *(searched or ["seed"])]
+    if sort:
+        column = find_column(frame, sort.removeprefix("-"))
+        frame = frame.sort_values(column, ascending=not sort.startswith("-"), kind="stable")
+        columns += [column]
     if frame["error"].notna().any():
-        columns.append("error")
-    return frame[columns].head(top if top is not None else len(frame))
+        columns += ["error"]
+    return frame[list(dict.fromkeys(columns))].head(top if top is not None else len(frame))
 
 
-def sorted_by(frame: pd.DataFrame, sort: str) -> pd.DataFrame:
-    """The rows in the order of a column, which may be named by its last part."""
-    name = sort.removeprefix("-")
-    matches = [column for column in frame if column == name or column.endswith(f".{name}")]
-    if not matches:
-        raise UserError(f"--sort {sort}: no such column; there are {', '.join(frame)}")
-    return frame.sort_values(matches[0], ascending=not sort.startswith("-"), kind="stable")
+def find_column(frame: pd.DataFrame, name: str) -> str:
+    """The column of that name, which may be only its last part: hold for training.hold."""
+    for column in frame:
+        if name in (column, column.rpartition(".")[2]):
+            return column
+    raise UserError(f"--sort {name}: there is no such column; {allowed(name, frame)}")
 
 
 def render(frame: pd.DataFrame, style: str, width: int | None = None) -> str:
@@ -60,23 +62,47 @@ def render(frame: pd.DataFrame, style: str, width: int | None = None) -> str:
     if style == "csv":
         return frame.to_csv(index=False).rstrip("\n")
     if style == "json":
-        return json.dumps(json.loads(frame.to_json(orient="records")), indent=2)
+        rows = [
+            {name: None if is_missing(value) else value for name, value in row.items()}
+            for row in frame.to_dict("records")
+        ]
+        return json.dumps(rows, indent=2)
     headings, rows = displayed(frame)
     if style == "markdown":
+        rows = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
         lines = [headings, ["---"] * len(headings), *rows]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in headings:
-        left = heading in LEFT
-        table.add_column(heading, justify="left" if left else "right", no_wrap=heading != "error")
-    for row in rows:
-        table.add_row(*row)
-    console = Console(file=io.StringIO(), width=width, highlight=False)
-    console.print(table)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+    return as_table(headings, rows, width)
 
 
 LEFT = ("trial", "status", "error")
+LEAST_ERROR_WIDTH = 30
+
+
+def as_table(headings: list[str], rows: list[list[str]], width: int | None) -> str:
+    """Columns side by side; where they do not fit, headings and errors go over several lines.
+
+    No value is cut: if need be, lines are longer than the terminal is wide.
+    """
+    console = Console(file=io.StringIO(), width=width, highlight=False, markup=False, emoji=False)
+    for shown in (headings, [heading.replace(" ", "\n") for heading in headings]):
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+        for heading in shown:
+            left, wraps = heading in LEFT, heading == "error"
+            table.add_column(
+                heading,
+                justify="left" if left else "right",
+                no_wrap=not wraps,
+                min_width=LEAST_ERROR_WIDTH if wraps else None,
+            )
+        for row in rows:
+            table.add_row(*row)
+        needed = console.measure(table, options=console.options.update(width=10_000)).minimum
+        if needed <= console.width:
+            break
+    console.width = max(console.width, needed)
+    console.print(table)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
 
 
 def displayed(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
@@ -92,7 +118,7 @@ def displayed(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 
 def format_cell(column: str, value: Any) -> str:
     """One value of a column."""
-    if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)):
+    if is_missing(value):
         return ""
     if column == "bits_per_byte":
         return f"{value:.4f}"

@@ -1,14 +1,20 @@
 """Run folders: making one, finding one again."""
 
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from raygpt.errors import UserError
+from raygpt.recipe.fields import FIELDS
 from raygpt.recipe.search_file import SearchFile, load_search_file
+from raygpt.recipe.writer import settings_to_yaml
 from raygpt.results import files
 from raygpt.results.environment import environment
+
+CHANGEABLE = ("search.trials", "search.concurrent")
 
 
 def create_run(
@@ -23,19 +29,28 @@ def create_run(
         command: the command line.
 
     Raises:
-        UserError: there is a folder or file of that name.
+        UserError: there is a folder or file of that name, or none can be made.
     """
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        refuse_existing(folder)
     made_with = {"scale": search_file.scale, "overrides": overrides} | environment(command)
-    (folder / files.SEARCH).write_text(search_file.to_yaml())
-    (folder / files.ENVIRONMENT).write_text(json.dumps(made_with, indent=2) + "\n")
+    refuse_existing(folder)
+    try:
+        folder.mkdir()
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    _write(folder, search_file, made_with)
 
 
 def refuse_existing(folder: Path) -> None:
-    """Raise UserError if there is something where a run folder is to be made."""
+    """Raise UserError if a run folder cannot be made there, or something is there already."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    if not os.access(folder.parent, os.W_OK | os.X_OK):
+        raise UserError(
+            f"{folder} cannot be made: {folder.parent} is not yours to write in; make the run "
+            f"folder elsewhere with --runs-dir DIR"
+        )
     if folder.exists():
         raise UserError(
             f"{folder} is there already and is not overwritten; go on with it with --resume, or "
@@ -44,35 +59,77 @@ def refuse_existing(folder: Path) -> None:
 
 
 def reopen_run(folder: Path, path: Path, overrides: Iterable[str]) -> SearchFile:
-    """The search of an existing run, as it was started.
+    """The search of an existing run, to go on with it.
+
+    What the user asks for now must be what the run was started with, but for CHANGEABLE; a change
+    of those is written into the run folder, so that it holds from now on.
 
     Args:
         folder: of the run.
-        path: the search file that the user names now.
-        overrides: `--set`s that the user gives now; of these only search.trials and
-            search.concurrent may change a run.
+        path: the search file that the user names now; the run's own will do.
+        overrides: `--set`s that the user gives now, beside those that the run was started with.
 
     Raises:
         UserError: there is no such run, or the file now says something else.
     """
-    if not (folder / files.SEARCH).is_file():
+    if not folder.exists():
         raise UserError(f"--resume: there is no run in {folder}; leave --resume out to start it")
-    started = json.loads((folder / files.ENVIRONMENT).read_text())
-    kept = load_search_file(folder / files.SEARCH)
-    if path.resolve() == (folder / files.SEARCH).resolve():
-        now = load_search_file(path, "full", overrides)
-    else:
-        now = load_search_file(path, started["scale"], [*started["overrides"], *overrides])
-    now = replace(now, name=kept.name, fixed=now.fixed | {"name": kept.name})
-    changeable = ("search.trials", "search.concurrent")
-    before = kept.to_yaml().splitlines()
-    comparable = replace(now, fixed=now.fixed | {key: kept.fixed[key] for key in changeable})
-    after = comparable.to_yaml().splitlines()
-    if before != after:
-        changed = next((a, b) for a, b in zip(before, after, strict=False) if a != b)
+    if not (folder / files.SEARCH).is_file():
         raise UserError(
-            f"--resume: {path} now differs from what {folder} was started with: "
-            f"“{changed[0].strip()}” then, “{changed[1].strip()}” now; start another run with "
-            f"--name NAME, or go on with this one as it was: --resume with {folder / files.SEARCH}"
+            f"--resume: {folder} is not a run folder (no {files.SEARCH} in it); delete it, or "
+            f"leave --resume out and start another run with --name NAME"
         )
+    kept = load_search_file(folder / files.SEARCH)
+    made_with = _read_environment(folder / files.ENVIRONMENT)
+    scale, overrides = made_with["scale"], [*made_with["overrides"], *overrides]
+    now = load_search_file(path, scale, overrides)
+    now = replace(now, fixed=now.fixed | {"name": kept.name})
+    changes = list(_changes(kept, now))
+    if changes:
+        raise UserError(
+            f"--resume: {path} now differs from what {folder} was started with at the {scale} "
+            f"scale: {'; '.join(changes)}. Start another run with --name NAME, or go on with this "
+            f"one as it was: --resume with {folder / files.SEARCH}"
+        )
+    if now != kept:
+        _write(folder, now, made_with | {"overrides": overrides})
     return now
+
+
+def _changes(then: SearchFile, now: SearchFile) -> Iterator[str]:
+    """What was changed that must not be."""
+    old, new = ({**search.fixed, **search.ranges} for search in (then, now))
+    for key in FIELDS:
+        if key not in CHANGEABLE and old[key] != new[key]:
+            yield f"{key} was {_as_text(key, old[key])} and is {_as_text(key, new[key])}"
+
+
+def _as_text(key: str, value: Any) -> str:
+    """A setting's value as a search file has it."""
+    name = key.rpartition(".")[2]
+    return settings_to_yaml({key: value}).partition(f"{name}: ")[2].strip()
+
+
+def _read_environment(path: Path) -> dict[str, Any]:
+    try:
+        made_with = json.loads(path.read_text())
+        return made_with | {key: made_with[key] for key in ("scale", "overrides")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"--resume: {path} cannot be read ({error!r}), and without it nobody knows how the "
+            f"run was started; start another one with --name NAME"
+        ) from error
+
+
+def _write(folder: Path, search_file: SearchFile, made_with: dict[str, Any]) -> None:
+    environment_text = json.dumps(made_with, indent=2) + "\n"
+    files.replace_file(folder / files.ENVIRONMENT, lambda path: path.write_text(environment_text))
+    # Last, because a folder that has it is a run folder.
+    files.replace_file(folder / files.SEARCH, lambda path: path.write_text(search_file.to_yaml()))
+
+
+def _unwritable(folder: Path, error: OSError) -> UserError:
+    return UserError(
+        f"{folder} cannot be made: {error.strerror}; make the run folder elsewhere with "
+        f"--runs-dir DIR"
+    )

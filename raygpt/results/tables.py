@@ -74,7 +74,7 @@ class RunTables:
     """The tables of a run while it goes on; every change is on disk when the call returns.
 
     Args:
-        folder: the run folder; tables that are there already are taken over.
+        folder: the run folder; tables that are there already are taken over, and made otherwise.
         searched: dotted names of the searched values, a column each.
     """
 
@@ -87,6 +87,8 @@ class RunTables:
             results = load_results(folder)
             self._trials = {row["trial_id"]: row for row in _rows(results.trials)}
             self._history = _rows(results.history)
+        else:
+            self._write()
 
     @property
     def trials(self) -> list[dict[str, Any]]:
@@ -106,7 +108,7 @@ class RunTables:
         """A trial starts, or one that was interrupted goes on."""
         if trial_id not in self._trials:
             self._trials[trial_id] = {"trial_id": trial_id, "seed": seed, **values}
-        self._trials[trial_id]["status"] = "running"
+        self._trials[trial_id].update(status="running", error=None)
         self._write()
 
     def drop_reports_after(self, trial_id: str, tokens_trained: int) -> None:
@@ -116,6 +118,7 @@ class RunTables:
             for row in self._history
             if row["trial_id"] != trial_id or row["tokens_trained"] <= tokens_trained
         ]
+        self._write()
 
     def add_report(self, trial_id: str, metrics: dict[str, Any]) -> None:
         """A trial reports: the figures of a `training.loop.Report`."""
@@ -129,12 +132,16 @@ class RunTables:
             trial.update({name: metrics[name] for name in AT_A_RUNG})
         self._write()
 
-    def set_checkpoint(self, trial_id: str, path: Path | str) -> None:
-        """A trial's state was saved there."""
+    def set_checkpoint(
+        self, trial_id: str, path: Path | str, tokens_trained: int | None = None
+    ) -> None:
+        """A trial's state was saved there: after so many tokens, or else at its last report."""
         path, folder = Path(path), self.folder.absolute()
         trial = self._trials[trial_id]
         trial["checkpoint"] = str(path.relative_to(folder) if folder in path.parents else path)
-        trial["checkpoint_tokens"] = trial["tokens_trained"]
+        if tokens_trained is None:
+            tokens_trained = trial["tokens_trained"]
+        trial["checkpoint_tokens"] = tokens_trained
         self._write()
 
     def end_trial(self, trial_id: str, status: str, error: str | None = None) -> None:
@@ -207,7 +214,7 @@ def load_results(folder: str | Path) -> Results:
     """The tables of a run, finished, going on or killed.
 
     Raises:
-        UserError: the folder is not a run folder.
+        UserError: the folder is not a run folder, or its tables cannot be read.
     """
     folder = Path(folder)
     if not (folder / files.TRIALS).is_file():
@@ -217,9 +224,16 @@ def load_results(folder: str | Path) -> Results:
         raise UserError(f"{folder}: {what}{hint}")
     return Results(
         folder,
-        trials=pd.read_parquet(folder / files.TRIALS),
-        history=pd.read_parquet(folder / files.HISTORY),
+        trials=_read_table(folder / files.TRIALS),
+        history=_read_table(folder / files.HISTORY),
     )
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
 
 
 def _typed(frame: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
@@ -232,10 +246,11 @@ def _typed(frame: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """A dictionary a row, missing values left out."""
     return [
-        {name: value for name, value in row.items() if not _is_missing(value)}
+        {name: value for name, value in row.items() if not is_missing(value)}
         for row in frame.to_dict("records")
     ]
 
 
-def _is_missing(value: Any) -> bool:
-    return value is None or (pd.api.types.is_scalar(value) and pd.isna(value))
+def is_missing(value: Any) -> bool:
+    """Whether a cell of a table is empty."""
+    return value is None or bool(pd.isna(value))

@@ -1,5 +1,6 @@
 """The machines at hand: joining or starting Ray, and how many trials they have room for."""
 
+import json
 import logging
 import math
 import os
@@ -19,7 +20,6 @@ os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "3600"
 
 import ray
 import torch
-from ray._private.state import state as cluster_state
 from ray._private.utils import read_ray_address
 
 from raygpt.errors import UserError
@@ -85,8 +85,29 @@ def gpus_at_hand() -> float:
     """GPUs of the joined cluster, those that it may yet start included, or of this machine."""
     if not ray.is_initialized():
         return torch.cuda.device_count()
-    largest = cluster_state.get_max_resources_from_cluster_config() or {}
-    return max(ray.cluster_resources().get("GPU", 0.0), largest.get("GPU", 0.0))
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return sum(node.get("GPU", 0.0) for node in [*nodes, *nodes_to_come(len(nodes))])
+
+
+def nodes_to_come(running: int) -> list[Mapping[str, float]]:
+    """Resources of the nodes that `ray up`'s autoscaler may still start, if this is its head.
+
+    Ray itself does not tell; the file that `ray up` leaves on the head does.
+
+    Args:
+        running: nodes there already, the head among them.
+    """
+    try:
+        cluster = json.loads((Path.home() / "ray_bootstrap_config.yaml").read_text())
+    except (OSError, ValueError):
+        return []
+    head = cluster.get("head_node_type")
+    workers = [
+        node.get("resources", {})
+        for name, node in cluster.get("available_node_types", {}).items()
+        for _ in range(node.get("max_workers", 0) if name != head else 0)
+    ]
+    return workers[: cluster.get("max_workers", len(workers))][running - 1 :]
 
 
 def describe_hardware(gpus: float) -> str:
@@ -105,17 +126,12 @@ def placement(search: Search, gpus: float) -> Placement:
     )
 
 
-def trials_at_once(
-    needed: Placement,
-    nodes: Sequence[Mapping[str, float]],
-    largest: Mapping[str, float] | None = None,
-) -> int:
+def trials_at_once(needed: Placement, nodes: Sequence[Mapping[str, float]]) -> int:
     """How many trials the cluster has room for.
 
     Args:
         needed: by one trial.
-        nodes: the resources of each living node.
-        largest: the resources of the whole cluster once grown, where it grows by itself.
+        nodes: the resources of each node.
 
     Raises:
         UserError: there is not room for one.
@@ -131,7 +147,7 @@ def trials_at_once(
         ]
         return min(rooms)
 
-    workers = max(sum(workers_on(node) for node in nodes), workers_on(largest or {}))
+    workers = sum(workers_on(node) for node in nodes)
     if workers < needed.workers:
         has = ", ".join(
             f"a node with {node.get('CPU', 0):g} CPU and {node.get('GPU', 0):g} GPU"
@@ -148,7 +164,7 @@ def trials_at_once(
 def cluster_trials_at_once(needed: Placement) -> int:
     """`trials_at_once` on the joined cluster."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return trials_at_once(needed, nodes, cluster_state.get_max_resources_from_cluster_config())
+    return trials_at_once(needed, [*nodes, *nodes_to_come(len(nodes))])
 
 
 def hold_logs() -> MemoryHandler:

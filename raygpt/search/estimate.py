@@ -2,10 +2,8 @@
 
 import random
 import statistics
-import time
 from types import SimpleNamespace
 
-import torch
 from ray.tune.schedulers import TrialScheduler
 
 from raygpt.data.dataset import Dataset
@@ -14,10 +12,9 @@ from raygpt.recipe.schema import Recipe, Search
 from raygpt.search.cluster import Placement
 from raygpt.search.scheduler import METRIC, make_scheduler
 from raygpt.search.trial import rung_time
-from raygpt.training.loop import TrainingRun
+from raygpt.training.probe import tokens_per_second
 
 SIMULATIONS = 20
-PROBE_STEPS = 4
 
 
 def expected_seconds(
@@ -50,27 +47,3 @@ def expected_budgets(search: Search) -> float:
                     break
         totals.append(total)
     return statistics.mean(totals)
-
-
-def tokens_per_second(recipe: Recipe, dataset: Dataset, threads: int) -> float:
-    """Measured over a few optimizer steps in this process, after one to warm up."""
-    torch.set_num_threads(threads)
-    run = TrainingRun(recipe, dataset)
-    ends: list[float] = []
-
-    class Enough(Exception):
-        pass
-
-    def after_step() -> None:
-        ends.append(time.perf_counter())
-        if len(ends) > PROBE_STEPS:
-            raise Enough
-
-    try:
-        for _ in run.reports(after_step):
-            pass
-    except Enough:
-        pass
-    if len(ends) < 2:
-        return float("nan")
-    return run.tokens_per_step * (len(ends) - 1) / (ends[-1] - ends[0])

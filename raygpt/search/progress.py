@@ -13,7 +13,7 @@ from raygpt.recipe.budget import budget_tokens
 from raygpt.recipe.search_file import SearchFile
 from raygpt.results.leaderboard import format_value
 from raygpt.results.tables import FINISHED, RunTables
-from raygpt.search.scale import example_recipe
+from raygpt.recipe.scale import example_recipe
 
 SHOWN_RUNNING = 8
 SECONDS_BETWEEN_SUMMARIES = 30
@@ -79,7 +79,9 @@ class Progress:
     def _counts(self) -> str:
         counts = Counter(trial["status"] for trial in self._tables.trials)
         waiting = max(0, self._trials - len(self._tables.trials))
-        parts = [f"{counts[status]} {status}" for status in ("running", *FINISHED) if counts[status]]
+        parts = [
+            f"{counts[status]} {status}" for status in ("running", *FINISHED) if counts[status]
+        ]
         return ", ".join([*parts, f"{waiting} to come"])
 
     def _pace(self) -> str:

@@ -57,6 +57,7 @@ class StudySearcher(Searcher):
         study: the memory of the search.
         search_file: ranges, and what is fixed.
         needed: resources of a trial.
+        storage: folder of the trials' folders.
         resumed: unfinished trials, which go first, by study number: the checkpoint of each.
     """
 
@@ -65,12 +66,14 @@ class StudySearcher(Searcher):
         study: optuna.Study,
         search_file: SearchFile,
         needed: Placement,
+        storage: str,
         resumed: Mapping[int, str | None],
     ):
         super().__init__(metric=METRIC, mode="min")
         self._study = study
         self._search_file = search_file
         self._needed = needed
+        self._storage = storage
         self._resumed = dict(resumed)
         self._asked: dict[str, optuna.Trial] = {}
 
@@ -92,9 +95,9 @@ class StudySearcher(Searcher):
         values = suggest_values(self._search_file, trial)
         self._asked[trial_id] = trial
         recipe = trial_recipe(self._search_file, trial.number, values)
-        return trial_config(trial_name(trial.number), recipe, self._needed, checkpoint) | {
-            "values": values
-        }
+        return trial_config(
+            trial_name(trial.number), recipe, self._needed, self._storage, checkpoint
+        ) | {"values": values}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if METRIC in result:

@@ -41,11 +41,17 @@ def run_search(
         return load_results(folder)
 
     progress = Progress(tables, search_file, console)
+    # A folder of its own for each session: a resumed trial must not write its checkpoints over the
+    # one that it started from.
     sessions = len(list(folder.glob(f"{files.TRIAL_FOLDERS}*/")))
+    session = f"{files.TRIAL_FOLDERS}-{sessions + 1}" if sessions else files.TRIAL_FOLDERS
+    storage = folder.absolute()
     tuner = tune.Tuner(
         trainable(needed),
         tune_config=tune.TuneConfig(
-            search_alg=StudySearcher(study, search_file, needed, checkpoints),
+            search_alg=StudySearcher(
+                study, search_file, needed, str(storage / session), checkpoints
+            ),
             scheduler=make_scheduler(search, tables.history),
             num_samples=search.trials - ended,
             max_concurrent_trials=min(at_once, search.concurrent or at_once),
@@ -54,10 +60,8 @@ def run_search(
             trial_dirname_creator=lambda trial: trial.config["trial"],
         ),
         run_config=tune.RunConfig(
-            # A folder of its own for each session: a resumed trial must not write its checkpoints
-            # over the one that it started from.
-            name=f"{files.TRIAL_FOLDERS}-{sessions + 1}" if sessions else files.TRIAL_FOLDERS,
-            storage_path=str(folder.absolute()),
+            name=session,
+            storage_path=str(storage),
             callbacks=[Recorder(tables, progress, last_rung=len(search.rungs) - 1)],
             verbose=0,
         ),
@@ -79,7 +83,5 @@ def rewind(tables: RunTables, unfinished: list[int]) -> Mapping[int, str | None]
         path = tables.folder.absolute() / row["checkpoint"] if "checkpoint" in row else None
         there = path is not None and path.is_dir()
         checkpoints[number] = str(path) if there else None
-        tables.drop_reports_after(
-            trial_name(number), row["checkpoint_tokens"] if there else 0
-        )
+        tables.drop_reports_after(trial_name(number), row["checkpoint_tokens"] if there else 0)
     return checkpoints

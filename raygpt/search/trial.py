@@ -1,6 +1,7 @@
 """One trial on Ray: the training loop in a Ray Train TorchTrainer in a Ray Tune function."""
 
 import gc
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from raygpt.training.workers import worker_rank
 
 
 def trial_config(
-    trial_id: str, recipe: Recipe, needed: Placement, checkpoint: str | None
+    trial_id: str, recipe: Recipe, needed: Placement, storage: str, checkpoint: str | None
 ) -> dict[str, Any]:
     """What a trial is told; a Tune configuration.
 
@@ -28,6 +29,7 @@ def trial_config(
         trial_id: the trial's number in the search.
         recipe: without ranges.
         needed: the trial's resources.
+        storage: folder of the trials' folders, which every node reaches.
         checkpoint: where to go on from; None to start at the beginning.
     """
     return {
@@ -36,6 +38,7 @@ def trial_config(
         "workers": needed.workers,
         "cpus": needed.cpus,
         "gpus": needed.gpus,
+        "storage": storage,
         "checkpoint": checkpoint,
     }
 
@@ -53,6 +56,8 @@ def trainable(needed: Placement) -> Any:
 def train_trial(config: dict[str, Any]) -> None:
     """The Tune function. One worker trains in this very process, several in a worker group."""
     group = config["workers"] > 1
+    # Workers wait at each report until Train's controller has looked: by default every 2 seconds.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
     trainer = ray.train.torch.TorchTrainer(
         train_worker,
         train_loop_config=config,
@@ -63,8 +68,8 @@ def train_trial(config: dict[str, Any]) -> None:
             resources_per_worker={"CPU": config["cpus"], "GPU": config["gpus"]} if group else None,
         ),
         run_config=RunConfig(
-            name="workers",
-            storage_path=tune.get_context().get_trial_dir(),
+            name=config["trial"],
+            storage_path=config["storage"],
             callbacks=[TuneReportCallback()],
         )
         if group

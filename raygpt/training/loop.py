@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ from raygpt.training.optimizer import make_optimizer
 from raygpt.training.schedule import learning_rate
 from raygpt.training.workers import sum_over_workers, worker_count, worker_rank
 
+CHECKPOINT_FOLDER = "checkpoint"
 CHECKPOINT_FILE = "checkpoint.pt"
 
 
@@ -55,7 +55,7 @@ class Report:
     gradient_norm: float
     """Of the last step, before clipping."""
     tokens_per_second: float
-    """Since the report before, evaluation aside."""
+    """Since the report before or the resumption, evaluation aside."""
     seconds: float
     """Spent on training and evaluation since the run began, over all its resumptions."""
     bits_per_byte: float | None = None
@@ -73,8 +73,8 @@ class TrainingRun:
     """A model in training, at some step of its recipe.
 
     In a process group of several workers each takes its own sequences of every batch; gradients
-    and figures are summed over them, so that the worker count changes no result beyond
-    floating-point noise.
+    and figures are summed over them, so that the worker count changes no result beyond dropout's
+    masks and floating-point noise.
 
     Raises:
         UserError: the corpus holds less than one window of the recipe's context.
@@ -109,7 +109,10 @@ class TrainingRun:
         self.forward = torch.compile(self.model) if recipe.model.compile else self.model
         self.synchronised: nn.Module = self.forward
         if worker_count() > 1:
-            self.synchronised = nn.parallel.DistributedDataParallel(self.forward)
+            # The only buffer is a constant; to broadcast it at every step would be idle.
+            self.synchronised = nn.parallel.DistributedDataParallel(
+                self.forward, broadcast_buffers=False
+            )
 
         # Sums stay on the device; only a report brings them to the host.
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -126,19 +129,19 @@ class TrainingRun:
 
         Raises:
             MicroBatchTooLarge: the micro-batch does not fit in the device's memory.
-            TrainingDiverged: the loss is not finite; seen at a report.
+            TrainingDiverged: a loss is not finite; seen at a report.
         """
         self.model.train()
         for report_step in budget.report_steps(self.recipe):
             if report_step <= self.step:
                 continue
-            first_step, started = self.step, time.perf_counter()
+            first_step, first_seconds = self.step, self.seconds
             while self.step < report_step:
-                with self._memory_errors_explained():
+                with self._timed(), self._memory_errors_explained():
                     self._train_step()
                 if after_step:
                     after_step()
-            yield self._report(first_step, started)
+            yield self._report(first_step, first_seconds)
 
     def _train_step(self) -> None:
         """One optimizer step over this worker's sequences of the batch."""
@@ -152,9 +155,7 @@ class TrainingRun:
             group["lr"] = rate
         # Dropout's masks are a function of seed, step and worker, so no generator's state needs
         # to be kept, and a resumed run draws what it would have drawn.
-        seed_generators(
-            self.device, derived_seed(recipe.training.seed, self.step, worker_rank())
-        )
+        seed_generators(self.device, derived_seed(recipe.training.seed, self.step, worker_rank()))
         micro_batches = list(
             zip(
                 inputs.split(recipe.training.micro_batch),
@@ -189,41 +190,40 @@ class TrainingRun:
             (step + 0.5) * self.tokens_per_step,
             self.budget_tokens,
             peak=recipe.training.learning_rate,
-            warmup=float(recipe.training.warmup),
+            warmup=recipe.training.warmup,
             hold=recipe.training.hold,
             final=recipe.training.final_learning_rate,
         )
 
-    def _report(self, first_step: int, started: float) -> Report:
+    def _report(self, first_step: int, first_seconds: float) -> Report:
         recipe = self.recipe
-        nats = sum_over_workers(self._loss_sum).item()
-        gradient_norm = self._gradient_norm.item()
-        training_seconds = time.perf_counter() - started
+        with self._timed():
+            nats = sum_over_workers(self._loss_sum).item()
+            gradient_norm = self._gradient_norm.item()
+        training_seconds = self.seconds - first_seconds
         mean_nats = nats / (self._loss_steps * self.tokens_per_step)
         self._loss_sum.zero_()
         self._loss_steps = 0
-        if not math.isfinite(mean_nats):
-            raise TrainingDiverged(
-                f"the training loss is {mean_nats} after {self.step * self.tokens_per_step:,} "
-                f"tokens at a learning rate of {self.learning_rate(self.step - 1):.3g}"
-            )
+        self._check_finite("training", mean_nats)
         figures = {}
         rung = None
         if self.step in self.rung_steps:
             rung = self.rung_steps.index(self.step)
-            evaluation = evaluate(
-                self.forward,
-                self.validation,
-                self.token_bytes,
-                recipe.training.micro_batch,
-                self.autocast,
-            )
+            with self._timed():
+                evaluation = evaluate(
+                    self.forward,
+                    self.validation,
+                    self.token_bytes,
+                    recipe.training.micro_batch,
+                    self.autocast,
+                )
+            # The last step may have ruined the weights although its own loss was a number.
+            self._check_finite("validation", evaluation.nats)
             figures = {
                 "bits_per_byte": evaluation.bits_per_byte,
                 "bits_per_token": evaluation.bits_per_token,
                 "next_token_accuracy": evaluation.next_token_accuracy,
             }
-        self.seconds += time.perf_counter() - started
         return Report(
             step=self.step,
             tokens=self.step * self.tokens_per_step,
@@ -238,11 +238,24 @@ class TrainingRun:
             **figures,
         )
 
+    def _check_finite(self, what: str, nats: float) -> None:
+        if not math.isfinite(nats):
+            raise TrainingDiverged(
+                f"the {what} loss is {nats} after {self.step * self.tokens_per_step:,} "
+                f"tokens at a learning rate of {self.learning_rate(self.step - 1):.3g}"
+            )
+
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - started
+
     @contextlib.contextmanager
     def _memory_errors_explained(self) -> Iterator[None]:
         try:
             yield
-        except (torch.OutOfMemoryError, RuntimeError) as error:
+        except RuntimeError as error:
             if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate" in str(error)):
                 raise
             size = self.recipe.training.micro_batch
@@ -254,7 +267,11 @@ class TrainingRun:
             ) from error
 
     def save(self, folder: Path) -> None:
-        """Write all that the run needs to go on, in one step: a kill leaves the old file whole."""
+        """Write all that the run needs to go on, in one step: a kill leaves the old file whole.
+
+        Any worker's file serves them all at a report; between reports the sum of the training
+        loss is the worker's own, so that only a single worker resumes from there exactly.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / f"{CHECKPOINT_FILE}.partial"
         torch.save(
@@ -269,7 +286,7 @@ class TrainingRun:
             },
             partial,
         )
-        os.replace(partial, folder / CHECKPOINT_FILE)
+        partial.replace(folder / CHECKPOINT_FILE)
 
     def load(self, folder: Path) -> None:
         """Take over the state that `save` wrote; the run goes on from its step.

@@ -8,7 +8,7 @@ from raygpt.recipe import budget
 from raygpt.recipe.errors import RecipeError
 from raygpt.recipe.fields import FIELDS
 from raygpt.recipe.ranges import Choice, LogUniform, Uniform
-from raygpt.recipe.search_file import load_recipe, load_search_file
+from raygpt.recipe.search_file import load_search_file
 
 SHIPPED = sorted(Path(__file__).parents[2].glob("search_spaces/*.yaml"))
 
@@ -104,7 +104,8 @@ def test_an_override_can_give_what_the_file_lacks(written):
     assert refused(path) == [
         f"{path}: training.learning_rate: is missing; every recipe needs it: The rate at its peak."
     ]
-    assert load_recipe(path, overrides=["training.learning_rate=1e-3"]).training.tokens == 3 * 10**9
+    found = load_search_file(path, overrides=["training.learning_rate=1e-3"])
+    assert found.single_recipe().training.tokens == 3 * 10**9
 
 
 def test_recipe_takes_a_value_for_every_range(search):
@@ -161,13 +162,13 @@ def test_a_search_travels_between_processes(search):
 
 def test_one_recipe_has_no_ranges(search):
     with pytest.raises(RecipeError, match="--set") as error:
-        load_recipe(search, "mini")
+        load_search_file(search, "mini").single_recipe()
     assert str(error.value).splitlines()[1:] == [
         "  --set model.dropout=VALUE for {uniform: [0.0, 0.2]}",
         "  --set training.learning_rate=VALUE for {loguniform: [0.0002, 0.004]}",
     ]
-    recipe = load_recipe(search, "mini", ["model.dropout=0", "training.learning_rate=1e-3"])
-    assert recipe.model.dropout == 0.0
+    found = load_search_file(search, "mini", ["model.dropout=0", "training.learning_rate=1e-3"])
+    assert found.single_recipe().model.dropout == 0.0
 
 
 # Each mistake stands on line 4 (the first three are comments or good), alone.

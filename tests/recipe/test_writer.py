@@ -4,7 +4,7 @@ import pytest
 
 from raygpt.recipe.ranges import Int
 from raygpt.recipe.schema import Recipe
-from raygpt.recipe.search_file import load_recipe
+from raygpt.recipe.search_file import load_search_file
 from raygpt.recipe.writer import recipe_to_yaml, settings_to_yaml
 
 
@@ -39,4 +39,4 @@ def test_a_recipe_reads_back_equal(written, rate):
         training={"tokens": "300M", "learning_rate": rate, "report_every": "1/7"},
         search={"rungs": ["1/9", "1/3", 1], "gpus_per_worker": "1/3"},
     )
-    assert load_recipe(written(recipe_to_yaml(recipe))) == recipe
+    assert load_search_file(written(recipe_to_yaml(recipe))).single_recipe() == recipe

@@ -1,6 +1,5 @@
 """Full or mini: which scale of a recipe the hardware is for, and what that will take."""
 
-from raygpt.data.dataset import Dataset
 from raygpt.errors import UserError
 from raygpt.recipe.budget import budget_tokens, tokens_per_step
 from raygpt.recipe.schema import Recipe
@@ -22,15 +21,15 @@ def choose_scale(asked: str, full: SearchFile, mini: SearchFile, gpus: float, cp
     has_mini = full != mini
     if asked == "mini" and not has_mini:
         raise UserError(
-            f"--scale mini: {full.path} has no mini section; add one that says what replaces the "
-            f"full scale's values, or leave --scale out to run it as it is"
+            f"--scale mini: {full.path} has no mini section, or one that changes nothing; let it "
+            f"say what replaces the full scale's values, or leave --scale out to run it as it is"
         )
-    if asked == "full" and not gpus and not cpu:
-        budget = full.search.trials * budget_tokens(example_recipe(full))
+    if asked == "full" and has_mini and not gpus and not cpu:
+        recipe = example_recipe(full)
         raise UserError(
-            f"--scale full needs a GPU, and neither this machine nor a running Ray cluster has "
-            f"one: {full.search.trials} trials of a model this size, up to {budget:,} tokens in "
-            f"all, would take a CPU very long; use --scale mini, or add --allow-cpu to insist"
+            f"--scale full needs a GPU, and there is none here: {budget_tokens(recipe):,} tokens "
+            f"through a model {recipe.model.d_model} wide with {recipe.model.n_layers} layers "
+            f"would take a CPU very long; use --scale mini, or add --allow-cpu to insist"
         )
     if asked == "auto":
         return "full" if gpus or cpu or not has_mini else "mini"
@@ -44,10 +43,17 @@ def example_recipe(search_file: SearchFile) -> Recipe:
     )
 
 
-def describe_scale(search_file: SearchFile, full: SearchFile, gpus: float) -> str:
-    """What runs on it, and how another scale is forced."""
+def describe_scale(search_file: SearchFile, full: SearchFile, gpus: float, trials: str) -> str:
+    """What runs on the hardware at hand, and how another scale is forced.
+
+    Args:
+        search_file: at the chosen scale.
+        full: at the full scale.
+        gpus: at hand.
+        trials: how many runs of it, in words.
+    """
     recipe = example_recipe(search_file)
-    trials = f"{search_file.search.trials} trials of up to {budget_tokens(recipe):,} tokens"
+    trials = f"{trials} {budget_tokens(recipe):,} tokens"
     model = f"{recipe.model.d_model} wide, {recipe.model.n_layers} layers, on {recipe.data.corpus}"
     if search_file == full:
         return f"running {full.path} in full ({trials}; {model})"
@@ -55,15 +61,14 @@ def describe_scale(search_file: SearchFile, full: SearchFile, gpus: float) -> st
     return f"running the mini scale instead ({trials}; {model}; {force} forces the full one)"
 
 
-def describe_budget(recipe: Recipe, dataset: Dataset) -> str:
-    """How the budget was rounded, and how often it goes through the text."""
+def describe_budget(recipe: Recipe, available: int) -> str:
+    """How the budget was rounded, and how often it goes through the training tokens there are."""
     budget, step = budget_tokens(recipe), tokens_per_step(recipe)
     text = (
-        f"A trial's budget is {budget:,} tokens: {budget // step:,} steps of {step:,}"
+        f"The budget is {budget:,} tokens: {budget // step:,} steps of {step:,}"
         + (f" ({recipe.training.tokens:,} asked for)" if budget != recipe.training.tokens else "")
         + "."
     )
-    available = len(dataset.train)
     if budget >= available:
         text += (
             f" The corpus holds {available:,} training tokens, so that is "

@@ -1,0 +1,62 @@
+import json
+import random
+
+import pytest
+import torch
+
+from raygpt.data.shards import prepare
+from raygpt.recipe.schema import Recipe
+
+WORDS = (
+    "the of and a in to is was it for with as his on be at by had not but from have they which "
+    "Straße Äpfel œuvre naïve Ελλάδα Москва 東京 日本語 한국어 हिन्दी 🦜 🧪 – “quoted” 1984 3.14"
+).split()
+
+SECTIONS = {
+    "data": {"context": 16, "validation_tokens": 600},
+    "model": {"d_model": 16, "n_layers": 2, "n_heads": 2, "dropout": 0.0},
+    "training": {
+        "tokens": 18 * 64,  # 18 optimizer steps
+        "batch_tokens": 64,  # 4 sequences
+        "micro_batch": 4,
+        "learning_rate": 3e-3,
+        "report_every": "1/4",
+        "precision": "fp32",
+    },
+    "search": {},
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """The models are so small that threads would only wait for each other."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def recipe_of():
+    """Makes a tiny recipe; a section given replaces what it names."""
+
+    def make(**sections):
+        return Recipe(
+            name="tiny",
+            **{name: values | sections.get(name, {}) for name, values in SECTIONS.items()},
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def documents():
+    """Short texts, of which a third is not ASCII; each begins with a letter that is."""
+    draw = random.Random(0)
+    return ["The " + " ".join(draw.choices(WORDS, k=draw.randint(5, 30))) for _ in range(120)]
+
+
+@pytest.fixture(scope="session")
+def dataset(documents, tmp_path_factory):
+    """The texts in 300 tokens: about 4,000 to train on and 1,000 to validate with."""
+    folder = tmp_path_factory.mktemp("corpus")
+    file = folder / "texts.jsonl"
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
+    return prepare(f"jsonl:{file}", "bpe-300", 0.2, 10**6, 10**6, folder / "cache")

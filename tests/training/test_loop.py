@@ -1,0 +1,468 @@
+import gc
+import json
+import math
+import random
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from raygpt.data.shards import prepare
+from raygpt.errors import UserError
+from raygpt.training.evaluation import evaluate
+from raygpt.training.loop import (
+    CHECKPOINT_FILE,
+    MicroBatchTooLarge,
+    TrainingDiverged,
+    TrainingRun,
+)
+from raygpt.training.model import GPT
+
+TIMINGS = ("seconds", "tokens_per_second")
+
+
+def figures(reports):
+    """The reports without what depends on the clock."""
+    return [
+        {name: value for name, value in asdict(report).items() if name not in TIMINGS}
+        for report in reports
+    ]
+
+
+def stop_after(run, step, do=lambda: None):
+    """Train up to a step between reports, do something, and break off as Ctrl-C does."""
+
+    def after_step():
+        if run.step == step:
+            do()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(run.reports(after_step))
+
+
+def assert_same_state(one, other):
+    for name, value in one.model.state_dict().items():
+        assert torch.equal(value, other.model.state_dict()[name]), name
+    ours, theirs = one.optimizer.state_dict(), other.optimizer.state_dict()
+    assert ours["param_groups"] == theirs["param_groups"]
+    for number, state in ours["state"].items():
+        for name, value in state.items():
+            assert torch.equal(value, theirs["state"][number][name]), (number, name)
+
+
+# --- learning -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small_dataset(tmp_path_factory):
+    """So few documents that they can be learnt by heart."""
+    folder = tmp_path_factory.mktemp("small")
+    draw = random.Random(1)
+    texts = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz ", k=40)) for _ in range(6)]
+    texts.append("abc abc abc")
+    file = folder / "texts.jsonl"
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return prepare(f"jsonl:{file}", "bpe-258", 0.4, 10**6, 10**6, folder / "cache")
+
+
+def test_a_few_sequences_are_learnt_by_heart(recipe_of, small_dataset):
+    recipe = recipe_of(
+        data={"context": 8, "validation_tokens": 8},
+        model={"d_model": 32, "n_layers": 2, "n_heads": 2},
+        training={
+            "tokens": 200 * 64,
+            "batch_tokens": 64,
+            "micro_batch": 8,
+            "learning_rate": 2e-2,
+            "weight_decay": 0.0,
+        },
+    )
+    run = TrainingRun(recipe, small_dataset)
+    assert run.batches.n_windows <= 16
+    reports = list(run.reports())
+    assert reports[0].train_bits_per_token > 2
+    assert reports[-1].train_bits_per_token < 0.2
+
+
+def test_training_on_text_beats_a_guess_and_the_figures_improve(recipe_of, dataset):
+    recipe = recipe_of(training={"tokens": 60 * 64, "learning_rate": 1e-2})
+    first, *_, last = [r for r in TrainingRun(recipe, dataset).reports() if r.rung is not None]
+    assert last.bits_per_token < first.bits_per_token < math.log2(300)
+    assert last.bits_per_byte < first.bits_per_byte
+    assert last.next_token_accuracy > first.next_token_accuracy
+
+
+# --- budget and reports ---------------------------------------------------------------------
+
+
+def test_the_budget_is_met_exactly_and_reports_stand_where_they_should(recipe_of, dataset):
+    run = TrainingRun(recipe_of(training={"checkpoint_every": "1/2"}), dataset)
+    trained = []
+    run.model.register_forward_pre_hook(
+        lambda model, arguments: trained.append(arguments[0].numel() if model.training else 0)
+    )
+    reports = list(run.reports())
+    # Rungs at 1/9, 1/3 and 1 of 18 steps; reports at each quarter, 4.5 and 13.5 rounding to even.
+    assert [report.step for report in reports] == [2, 4, 6, 9, 14, 18]
+    assert [report.tokens for report in reports] == [64 * n for n in (2, 4, 6, 9, 14, 18)]
+    assert [report.tokens_trained for report in reports] == [report.tokens for report in reports]
+    assert [report.rung for report in reports] == [0, None, 1, None, None, 2]
+    assert [report.checkpoint_due for report in reports] == [True, False, True, True, False, True]
+    assert sum(trained) == 1152 == run.recipe.training.tokens
+    assert list(run.reports()) == []
+
+
+def test_validation_figures_stand_at_rungs_and_are_those_of_the_model(recipe_of, dataset):
+    run = TrainingRun(recipe_of(model={"dropout": 0.3}), dataset)
+    names = {"bits_per_byte", "bits_per_token", "next_token_accuracy"}
+    for report in run.reports():
+        if report.rung is None:
+            assert not names & set(report.metrics())
+        else:
+            found = evaluate(run.model, run.validation, run.token_bytes, 7, run.autocast)
+            for name in names:
+                expected = getattr(found, name)
+                assert report.metrics()[name] == pytest.approx(expected, rel=1e-6)
+
+
+def test_metrics_are_the_figures_by_name(recipe_of, dataset):
+    report = next(TrainingRun(recipe_of(), dataset).reports())
+    metrics = report.metrics()
+    assert metrics["tokens"] == 128
+    assert metrics["rung"] == 0
+    assert "checkpoint_due" not in metrics
+    json.dumps(metrics)
+
+
+def test_the_train_loss_is_the_mean_since_the_report_before(recipe_of, dataset):
+    run = TrainingRun(recipe_of(), dataset)
+    losses = []
+
+    def measure(step):
+        """The loss that a step is about to have, from its batch and the weights before it."""
+        inputs, targets = run.batches.sequences(step * 4, step * 4 + 4)
+        with torch.no_grad():
+            logs = run.model(inputs).double().log_softmax(-1)
+        losses.append(-logs.gather(-1, targets[..., None]).mean().item() / math.log(2))
+
+    measure(0)
+    reports = list(run.reports(lambda: measure(run.step)))
+    bounds = [0, *(report.step for report in reports)]
+    for first, report in zip(bounds, reports, strict=False):
+        mean = sum(losses[first : report.step]) / (report.step - first)
+        assert report.train_bits_per_token == pytest.approx(mean, rel=1e-5)
+
+
+def test_the_rate_of_a_step_is_the_schedules_at_its_middle(recipe_of, dataset):
+    recipe = recipe_of(
+        training={"warmup": 1 / 9, "hold": 0.5, "final_learning_rate": 0.1, "learning_rate": 1.0}
+    )
+    run = TrainingRun(recipe, dataset)
+    # Warmup is steps 0 and 1, the decay goes from 10 to 18.
+    assert [run.learning_rate(n) for n in (0, 1, 2, 9)] == pytest.approx([0.25, 0.75, 1, 1])
+    middle = (run.learning_rate(13) + run.learning_rate(14)) / 2
+    assert middle == pytest.approx(0.55)
+    assert 0.1 < run.learning_rate(17) < 0.12
+    used = []
+    run = TrainingRun(recipe_of(), dataset)
+    reports = list(run.reports(lambda: used.append(run.optimizer.param_groups[0]["lr"])))
+    assert used == [run.learning_rate(step) for step in range(18)]
+    assert [report.learning_rate for report in reports] == [used[r.step - 1] for r in reports]
+
+
+def test_gradients_are_clipped_and_reported_before_it(recipe_of, dataset):
+    def first_step(clipping):
+        run = TrainingRun(recipe_of(training={"gradient_clipping": clipping}), dataset)
+        stop_after(run, 1)
+        means = [state["exp_avg"] / (1 - 0.9) for state in run.optimizer.state.values()]
+        return run._gradient_norm.item(), torch.cat([mean.flatten() for mean in means])
+
+    norm, gradient = first_step(1e9)
+    assert gradient.norm().item() == pytest.approx(norm, rel=1e-4)
+    clipped_norm, clipped = first_step(0.01)
+    assert clipped_norm == norm > 0.01
+    torch.testing.assert_close(clipped, gradient * (0.01 / norm), rtol=1e-3, atol=1e-8)
+
+
+def test_times_count_training_and_evaluation_but_not_the_caller(recipe_of, dataset):
+    import time
+
+    run = TrainingRun(recipe_of(), dataset)
+    started = time.perf_counter()
+    held = 0.0
+    for report in run.reports(lambda: time.sleep(0.02)):
+        time.sleep(0.05)
+        held += 0.05
+    wall = time.perf_counter() - started
+    assert 0 < report.seconds == run.seconds < wall - held - 18 * 0.02
+    assert report.tokens_per_second > 4 * 64 / wall
+
+
+# --- micro-batches --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 3, 4, 100])
+def test_the_micro_batch_does_not_change_the_step(recipe_of, dataset, micro_batch):
+    def train(micro_batch):
+        training = {"batch_tokens": 5 * 16, "tokens": 18 * 80, "micro_batch": micro_batch}
+        run = TrainingRun(recipe_of(training=training), dataset)
+        sizes = []
+        run.model.register_forward_pre_hook(
+            lambda model, arguments: sizes.append(len(arguments[0])) if model.training else None
+        )
+        stop_after(run, 1)
+        gradients = [state["exp_avg"].clone() for state in run.optimizer.state.values()]
+        return sizes, gradients, figures(run.reports())
+
+    sizes, gradients, reports = train(micro_batch)
+    full = min(micro_batch, 5)
+    assert sizes == [full] * (5 // full) + [5 % full] * (5 % full > 0)
+    _, whole_gradients, whole_reports = train(5)
+    for gradient, whole in zip(gradients, whole_gradients, strict=True):
+        torch.testing.assert_close(gradient, whole, rtol=1e-4, atol=1e-7)
+    for report, whole in zip(reports, whole_reports, strict=True):
+        assert report == pytest.approx(whole, rel=1e-4)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")
+def test_a_micro_batch_that_does_not_fit_is_named(recipe_of, dataset):
+    import resource
+
+    training = {"batch_tokens": 4096 * 16, "micro_batch": 4096, "tokens": 4096 * 16}
+    run = TrainingRun(recipe_of(training=training, search={"rungs": [1]}), dataset)
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    try:
+        # Logits alone take 4096 * 16 * 320 * 4 bytes, 84 MB.
+        limit = pages * resource.getpagesize() + 64 * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
+        with pytest.raises(MicroBatchTooLarge) as caught:
+            next(run.reports())
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    message = str(caught.value)
+    assert isinstance(caught.value, UserError)
+    assert message.startswith("training.micro_batch: 4096 sequences of 16 tokens do not fit")
+    assert "--set training.micro_batch=2048" in message
+
+
+def test_other_errors_of_a_step_are_not_taken_for_lack_of_memory(recipe_of, dataset):
+    run = TrainingRun(recipe_of(), dataset)
+    run.model.position_embedding = torch.nn.Embedding(16, 8)  # of another width
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        next(run.reports())
+
+
+# --- seeds ----------------------------------------------------------------------------------
+
+
+def test_the_seed_decides_all_numbers(recipe_of, dataset):
+    def train(seed):
+        recipe = recipe_of(model={"dropout": 0.2}, training={"seed": seed})
+        run = TrainingRun(recipe, dataset)
+        initial = run.model.token_embedding.weight.clone()
+        torch.manual_seed(random.getrandbits(32))  # whatever else is drawn from the generator
+        return run, initial, figures(run.reports())
+
+    one, initial, reports = train(1)
+    again, _, same_reports = train(1)
+    assert same_reports == reports
+    assert_same_state(one, again)
+    _, other_initial, other_reports = train(2)
+    assert not torch.equal(other_initial, initial)
+    for ours, theirs in zip(reports, other_reports, strict=True):
+        assert ours["train_bits_per_token"] != theirs["train_bits_per_token"]
+
+
+def test_dropouts_masks_are_new_at_every_step_and_micro_batch(recipe_of, dataset):
+    training = {"micro_batch": 2}
+    run = TrainingRun(recipe_of(model={"dropout": 0.5}, training=training), dataset)
+    masks = []
+    run.model.blocks[0].register_forward_pre_hook(
+        lambda block, arguments: masks.append(arguments[0] == 0) if block.training else None
+    )
+    stop_after(run, 3)
+    assert len(masks) == 6
+    for number, mask in enumerate(masks):
+        assert 0.4 < mask.float().mean() < 0.6
+        for other in masks[:number]:
+            assert 0.4 < (mask == other).float().mean() < 0.6
+
+
+# --- checkpoints ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at_report", [True, False], ids=["at a report", "between reports"])
+def test_a_resumed_run_goes_on_bit_for_bit(recipe_of, dataset, tmp_path, at_report):
+    recipe = recipe_of(model={"dropout": 0.2}, training={"micro_batch": 3})
+    whole = TrainingRun(recipe, dataset)
+    expected = figures(whole.reports())
+
+    broken = TrainingRun(recipe, dataset)
+    if at_report:
+        for report in broken.reports():
+            if report.step == 6:
+                broken.save(tmp_path)
+                break
+    else:
+        stop_after(broken, 7, lambda: broken.save(tmp_path))
+
+    resumed = TrainingRun(recipe, dataset)
+    resumed.load(tmp_path)
+    assert resumed.step == (6 if at_report else 7)
+    assert_same_state(resumed, broken)
+    torch.manual_seed(12345)  # no state of a generator is needed
+    assert figures(resumed.reports()) == expected[3:]
+    assert_same_state(resumed, whole)
+
+
+def test_a_run_resumed_at_every_report_is_the_same_run(recipe_of, dataset, tmp_path):
+    recipe = recipe_of(model={"dropout": 0.2})
+    expected = figures(TrainingRun(recipe, dataset).reports())
+    found = []
+    for _ in expected:
+        run = TrainingRun(recipe, dataset)
+        if found:
+            run.load(tmp_path)
+        report = next(run.reports())
+        run.save(tmp_path)
+        found += figures([report])
+    assert found == expected
+
+
+def test_the_time_spent_is_kept_over_a_resumption(recipe_of, dataset, tmp_path):
+    run = TrainingRun(recipe_of(), dataset)
+    stop_after(run, 1, lambda: run.save(tmp_path))  # before the first report
+    resumed = TrainingRun(recipe_of(), dataset)
+    resumed.load(tmp_path)
+    assert resumed.seconds == run.seconds > 0
+    (first, *_, last) = resumed.reports()
+    assert run.seconds < first.seconds < last.seconds
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("training", "learning_rate", 0.001),
+        ("training", "seed", 1),
+        ("training", "tokens", 36 * 64),
+        ("model", "dropout", 0.25),
+        ("data", "validation_tokens", 500),
+    ],
+)
+def test_a_checkpoint_of_another_recipe_is_refused(
+    recipe_of, dataset, tmp_path, section, key, value
+):
+    TrainingRun(recipe_of(), dataset).save(tmp_path)
+    run = TrainingRun(recipe_of(**{section: {key: value}}), dataset)
+    old = getattr(getattr(recipe_of(), section), key)
+    with pytest.raises(UserError) as caught:
+        run.load(tmp_path)
+    message = str(caught.value)
+    assert str(tmp_path / CHECKPOINT_FILE) in message
+    assert message.endswith(f"differs in {section}.{key} (checkpoint: {old}, now: {value})")
+
+
+def test_a_checkpoint_of_another_dataset_is_refused(recipe_of, dataset, small_dataset, tmp_path):
+    recipe = recipe_of(data={"validation_tokens": 20})
+    TrainingRun(recipe, dataset).save(tmp_path)
+    with pytest.raises(UserError, match=r"differs in dataset \(checkpoint: \w+, now: \w+\)$"):
+        TrainingRun(recipe, small_dataset).load(tmp_path)
+
+
+def test_what_decides_no_number_may_differ(recipe_of, dataset, tmp_path):
+    TrainingRun(recipe_of(), dataset).save(tmp_path)
+    recipe = recipe_of(search={"trials": 7, "rungs": ["1/2", 1]}, data={"cache": "/elsewhere"})
+    TrainingRun(recipe, dataset).load(tmp_path)
+
+
+def test_a_truncated_checkpoint_is_the_users_to_mend(recipe_of, dataset, tmp_path):
+    run = TrainingRun(recipe_of(), dataset)
+    run.save(tmp_path)
+    file = tmp_path / CHECKPOINT_FILE
+    content = file.read_bytes()
+    for kept in (len(content) // 2, 100, 0):
+        file.write_bytes(content[:kept])
+        with pytest.raises(UserError, match="not a readable checkpoint.*delete it") as caught:
+            run.load(tmp_path)
+        assert str(file) in str(caught.value)
+
+
+def test_an_absent_checkpoint_is_said_to_be_absent(recipe_of, dataset, tmp_path):
+    with pytest.raises(UserError, match="no such checkpoint"):
+        TrainingRun(recipe_of(), dataset).load(tmp_path)
+
+
+def test_a_save_that_fails_leaves_the_old_checkpoint(recipe_of, dataset, tmp_path):
+    run = TrainingRun(recipe_of(), dataset)
+    run.save(tmp_path)
+    before = (tmp_path / CHECKPOINT_FILE).read_bytes()
+    next(run.reports())
+    run.optimizer.state[run.model.final_norm.bias]["unpicklable"] = lambda: None
+    with pytest.raises(Exception, match="pickle"):
+        run.save(tmp_path)
+    assert (tmp_path / CHECKPOINT_FILE).read_bytes() == before
+
+
+# --- divergence -----------------------------------------------------------------------------
+
+
+def test_an_absurd_learning_rate_diverges(recipe_of, dataset):
+    recipe = recipe_of(training={"learning_rate": 1e30, "warmup": 0.0})
+    with pytest.raises(TrainingDiverged, match=r"training loss is nan after 128 tokens"):
+        list(TrainingRun(recipe, dataset).reports())
+
+
+def test_weights_ruined_by_the_last_step_alone_are_seen(recipe_of, dataset):
+    # The only step has a finite loss; what it leaves behind has none.
+    training = {"learning_rate": 1e30, "warmup": 0.0, "tokens": 64}
+    run = TrainingRun(recipe_of(training=training, search={"rungs": [1]}), dataset)
+    with pytest.raises(TrainingDiverged, match=r"validation loss is nan after 64 tokens"):
+        list(run.reports())
+
+
+def test_weights_that_are_no_numbers_are_seen_at_the_next_report(recipe_of, dataset):
+    run = TrainingRun(recipe_of(), dataset)
+    reports = run.reports()
+    assert math.isfinite(next(reports).train_bits_per_token)
+    with torch.no_grad():
+        run.model.final_norm.weight[3] = math.nan
+    with pytest.raises(TrainingDiverged, match="after 256 tokens at a learning rate of"):
+        next(reports)
+
+
+# --- compiled -------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(
+    not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="needs a C++ compiler"
+)
+def test_a_compiled_run_gives_the_same_numbers(recipe_of, dataset):
+    def train(compiled):
+        model = {"n_layers": 1, "d_model": 8, "n_heads": 1, "compile": compiled}
+        training = {"tokens": 3 * 64, "precision": "fp32", "report_every": 1}
+        recipe = recipe_of(
+            data={"validation_tokens": 64}, model=model, training=training, search={"rungs": [1]}
+        )
+        run = TrainingRun(recipe, dataset)
+        (report,) = run.reports()
+        assert run.model.training
+        return run, figures([report])[0]
+
+    eager_passes, passes = [], []
+    handle = register_module_forward_pre_hook(
+        lambda module, _: eager_passes.append(1) if isinstance(module, GPT) else None
+    )
+    _, expected = train(False)
+    handle.remove()
+    run, found = train(True)
+    assert eager_passes
+    assert not passes
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert not any("_orig_mod" in name for name in run.model.state_dict())
