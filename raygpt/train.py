@@ -122,8 +122,8 @@ def train(run: "TrainingRun", tables: "RunTables", console: "Console") -> bool:
     def interrupt(*_) -> None:
         nonlocal interrupted
         interrupted = True
-        progress.update(task, description="stopping after this step; Ctrl-C again stops at once")
-        # The second time the last checkpoint has to do.
+        progress.update(task, description="stopping after this step")
+        # A second time stops at once, and the last checkpoint has to do.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -138,7 +138,7 @@ def train(run: "TrainingRun", tables: "RunTables", console: "Console") -> bool:
         run.save(checkpoint)
         tables.set_checkpoint(TRIAL, checkpoint, run.step * run.tokens_per_step)
 
-    columns = (BarColumn(), "{task.percentage:.0f}%", TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (BarColumn(16), "{task.percentage:.0f}%", TimeElapsedColumn(), TimeRemainingColumn())
     text = TextColumn("{task.description}")
     terminal = console.is_terminal
     with Progress(
@@ -152,10 +152,13 @@ def train(run: "TrainingRun", tables: "RunTables", console: "Console") -> bool:
                 tables.add_report(TRIAL, report.metrics())
                 if report.checkpoint_due:
                     save()
-                description = describe(report)
-                progress.update(task, description=description)
+                pace = (
+                    f"{report.train_bits_per_token:.3f} bits per token, "
+                    f"{report.tokens_per_second:,.0f} tokens/s"
+                )
+                progress.update(task, description=pace)
                 if report.rung is not None or not terminal:
-                    progress.console.print(description, soft_wrap=True)
+                    progress.console.print(describe(report), soft_wrap=True)
                 if interrupted and report.step < report_steps[-1]:
                     raise Interrupted
         except Interrupted:

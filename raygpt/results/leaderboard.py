@@ -1,12 +1,11 @@
 """The leaderboard: the trials of a run, best first, as a person or a program reads them."""
 
-import io
 import json
+import shutil
+import textwrap
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
 
 from raygpt.errors import UserError
 from raygpt.recipe.errors import allowed
@@ -72,37 +71,46 @@ def render(frame: pd.DataFrame, style: str, width: int | None = None) -> str:
         rows = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
         lines = [headings, ["---"] * len(headings), *rows]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return as_table(headings, rows, width)
+    return as_table(headings, rows, width or shutil.get_terminal_size().columns)
 
 
 LEFT = ("trial", "status", "error")
+GAP = "  "
 LEAST_ERROR_WIDTH = 30
 
 
-def as_table(headings: list[str], rows: list[list[str]], width: int | None) -> str:
+def as_table(headings: list[str], rows: list[list[str]], width: int) -> str:
     """Columns side by side; where they do not fit, headings and errors go over several lines.
 
-    No value is cut: if need be, lines are longer than the terminal is wide.
+    No value is cut: if need be, lines are longer than `width`.
     """
-    console = Console(file=io.StringIO(), width=width, highlight=False, markup=False, emoji=False)
-    for shown in (headings, [heading.replace(" ", "\n") for heading in headings]):
-        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-        for heading in shown:
-            left, wraps = heading in LEFT, heading == "error"
-            table.add_column(
-                heading,
-                justify="left" if left else "right",
-                no_wrap=not wraps,
-                min_width=LEAST_ERROR_WIDTH if wraps else None,
-            )
-        for row in rows:
-            table.add_row(*row)
-        needed = console.measure(table, options=console.options.update(width=10_000)).minimum
-        if needed <= console.width:
+    cells = [[[cell] for cell in row] for row in rows]
+    for head in ([[heading] for heading in headings], [heading.split() for heading in headings]):
+        widths = [
+            max(len(line) for cell in column for line in cell)
+            for column in zip(head, *cells, strict=True)
+        ]
+        gaps = len(GAP) * (len(widths) - 1)
+        if headings[-1] == "error":
+            room = max(LEAST_ERROR_WIDTH, width - sum(widths[:-1]) - gaps)
+            widths[-1] = min(widths[-1], room)
+        if sum(widths) + gaps <= width:
             break
-    console.width = max(console.width, needed)
-    console.print(table)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+    for row in cells:
+        row[-1] = textwrap.wrap(row[-1][0], widths[-1])
+    lines = []
+    for row in (head, *cells):
+        height = max(map(len, row))
+        for number in range(height):
+            texts = []
+            for heading, cell, column_width in zip(headings, row, widths, strict=True):
+                # Headings stand at the bottom of their lines, values at the top.
+                place = number - (height - len(cell) if row is head else 0)
+                text = cell[place] if 0 <= place < len(cell) else ""
+                left = heading in LEFT
+                texts.append(text.ljust(column_width) if left else text.rjust(column_width))
+            lines.append(GAP.join(texts).rstrip())
+    return "\n".join(lines)
 
 
 def displayed(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:

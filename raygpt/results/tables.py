@@ -24,6 +24,7 @@ bits_per_token and next_token_accuracy (at rungs), train_bits_per_token (mean si
 before, dropout on), learning_rate, gradient_norm, tokens_per_second, seconds, time (UTC).
 """
 
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -108,7 +109,8 @@ class RunTables:
         """A trial starts, or one that was interrupted goes on."""
         if trial_id not in self._trials:
             self._trials[trial_id] = {"trial_id": trial_id, "seed": seed, **values}
-        self._trials[trial_id].update(status="running", error=None)
+        self._trials[trial_id]["status"] = "running"
+        self._trials[trial_id].pop("error", None)
         self._write()
 
     def drop_reports_after(self, trial_id: str, tokens_trained: int) -> None:
@@ -147,7 +149,9 @@ class RunTables:
     def end_trial(self, trial_id: str, status: str, error: str | None = None) -> None:
         """A trial is over; `status` is one of FINISHED."""
         assert status in FINISHED, status
-        self._trials[trial_id].update(status=status, error=error)
+        self._trials[trial_id]["status"] = status
+        if error:
+            self._trials[trial_id]["error"] = error
         self._write()
 
     def best(self) -> dict[str, Any] | None:
@@ -231,7 +235,8 @@ def load_results(folder: str | Path) -> Results:
 
 def _read_table(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_parquet(path)
+        # Opened once: given a path, pandas opens it twice, and a rewrite may come in between.
+        return pd.read_parquet(io.BytesIO(path.read_bytes()))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
 

@@ -7,10 +7,10 @@ import torch
 from raygpt.data.shards import prepare
 from raygpt.recipe.schema import Recipe
 
-WORDS = (
-    "the of and a in to is was it for with as his on be at by had not but from have they which "
-    "Straße Äpfel œuvre naïve Ελλάδα Москва 東京 日本語 한국어 हिन्दी 🦜 🧪 – “quoted” 1984 3.14"
-).split()
+WORDS = """
+the of and a in to is was it for with as his on be at by had not but from have they which
+Straße Äpfel œuvre naïve Ελλάδα Москва 東京 日本語 한국어 हिन्दी 🦜 🧪 – “quoted” 1984 3.14
+"""
 
 SECTIONS = {
     "data": {"context": 16, "validation_tokens": 600},
@@ -49,8 +49,8 @@ def recipe_of():
 @pytest.fixture(scope="session")
 def documents():
     """Short texts, of which a third is not ASCII; each begins with a letter that is."""
-    draw = random.Random(0)
-    return ["The " + " ".join(draw.choices(WORDS, k=draw.randint(5, 30))) for _ in range(120)]
+    draw, words = random.Random(0), WORDS.split()
+    return ["The " + " ".join(draw.choices(words, k=draw.randint(5, 30))) for _ in range(120)]
 
 
 @pytest.fixture(scope="session")

@@ -72,7 +72,7 @@ def test_bits_per_byte_is_that_of_the_raw_text(model, dataset, documents):
     # As many windows as end between two characters, for the sake of decoding.
     n_windows = next(
         n
-        for n in range(30, 60)
+        for n in range(40, 60)
         if "\ufffd" not in dataset.tokenizer.decode(dataset.validation.read(0, n * CONTEXT + 1))
     )
     windows = validation_windows(dataset.validation, CONTEXT, n_windows * CONTEXT)
@@ -81,7 +81,7 @@ def test_bits_per_byte_is_that_of_the_raw_text(model, dataset, documents):
 
     nats, scored, pieces = by_hand(model, dataset, n_windows)
     first, *whole, last = pieces
-    assert len(whole) >= 5
+    assert len(whole) >= 3
     assert set(whole) <= set(documents)
     assert any(text.endswith(first) for text in documents)
     assert any(text.startswith(last) for text in documents)

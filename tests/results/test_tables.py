@@ -1,0 +1,186 @@
+from datetime import datetime, timedelta, timezone
+
+import pandas as pd
+import pytest
+
+import raygpt
+from raygpt.errors import UserError
+from raygpt.results import files, tables
+from raygpt.results.tables import (
+    HISTORY_COLUMNS,
+    TRIAL_COLUMNS,
+    RunTables,
+    best_trial,
+    load_results,
+    ranked,
+)
+
+DESIGNED = [
+    *("trial_id", "status", "tokens", "tokens_trained", "bits_per_byte", "bits_per_token"),
+    *("next_token_accuracy", "seconds", "tokens_per_second", "seed", "error"),
+]
+
+
+def test_the_columns_are_those_of_the_design(search):
+    results = raygpt.load_results(search.folder)
+    assert set(DESIGNED) <= set(results.trials)
+    assert list(results.trials) == [*TRIAL_COLUMNS, *search.searched]
+    assert list(results.history) == list(HISTORY_COLUMNS)
+    for frame, columns in ((results.trials, TRIAL_COLUMNS), (results.history, HISTORY_COLUMNS)):
+        assert {name: str(frame[name].dtype) for name in columns} == columns
+    assert results.trials["training.weight_decay"].dtype == "float64"
+    assert results.trials["model.n_layers"].dtype == "int64"
+    for name in (*TRIAL_COLUMNS, *HISTORY_COLUMNS):
+        assert name in tables.__doc__
+
+
+def test_an_empty_search_has_its_tables(tables):
+    results = load_results(tables.folder)
+    assert list(results.trials) == [*TRIAL_COLUMNS, *tables.searched]
+    assert len(results.trials) == len(results.history) == 0
+    assert str(results.history["time"].dtype) == HISTORY_COLUMNS["time"]
+    assert results.best is None
+    assert tables.best() is None
+    assert (tables.folder / files.LEADERBOARD).read_text().startswith("trial_id,status,")
+
+
+def test_a_trial_that_has_not_reported_is_running(tables, begin):
+    begin("0000", learning_rate=3e-4)
+    (row,) = load_results(tables.folder).trials.to_dict("records")
+    assert (row["trial_id"], row["status"], row["seed"]) == ("0000", "running", 7)
+    assert row["training.learning_rate"] == 3e-4
+    for name in ("tokens", "bits_per_byte", "error", "checkpoint"):
+        assert pd.isna(row[name])
+    assert load_results(tables.folder).best is None
+
+
+def test_a_report_between_rungs_leaves_the_figures_of_the_last_rung(tables, begin, report):
+    begin("0000")
+    tables.add_report("0000", report(300, 2.0, 0))
+    tables.add_report("0000", report(600))
+    results = load_results(tables.folder)
+    (row,) = results.trials.to_dict("records")
+    assert (row["tokens"], row["rung"], row["bits_per_byte"]) == (300, 0, 2.0)
+    assert (row["tokens_trained"], row["seconds"], row["tokens_per_second"]) == (600, 1.2, 500)
+    assert list(results.history["tokens"]) == [300, 600]
+    assert results.history["rung"].isna().tolist() == [False, True]
+    assert results.history["bits_per_byte"].isna().tolist() == [False, True]
+    age = datetime.now(timezone.utc) - results.history["time"].iloc[-1]
+    assert timedelta(0) <= age < timedelta(minutes=1)
+
+
+def test_how_trials_end(search):
+    rows = load_results(search.folder).trials.set_index("trial_id")
+    assert list(rows["status"]) == [
+        "completed",
+        "stopped",
+        "running",
+        "completed",
+        "running",
+        "diverged",
+        "failed",
+    ]
+    assert rows.loc["0005", "error"] == "the training loss is nan"
+    assert rows.loc["0006", "error"].endswith("is full | a :smile:\nno room")
+    assert rows["error"].notna().sum() == 2
+    with pytest.raises(AssertionError):
+        search.end_trial("0002", "lost")
+
+
+def test_tables_are_taken_over_unchanged(search, made_search):
+    before = load_results(search.folder)
+    again = search
+    assert again.trials == made_search.trials
+    assert again.history == made_search.history
+    assert "error" not in again.trial("0003")
+    again.begin_trial("0002", 7, {})
+    after = load_results(search.folder)
+    pd.testing.assert_frame_equal(after.trials, before.trials)
+    pd.testing.assert_frame_equal(after.history, before.history)
+
+
+def test_a_resumed_trial_forgets_what_it_will_report_again(search, report):
+    again = RunTables(search.folder, search.searched)
+    again.drop_reports_after("0004", 300)
+    history = load_results(search.folder).history
+    assert list(history[history["trial_id"] == "0004"]["tokens"]) == [300]
+    assert len(history) == 6
+    again.add_report("0004", report(600))
+    history = load_results(search.folder).history
+    assert list(history[history["trial_id"] == "0004"]["tokens"]) == [300, 600]
+
+
+def test_a_failed_trial_that_goes_on_has_no_error(search):
+    search.begin_trial("0006", 7, {})
+    row = load_results(search.folder).trials.set_index("trial_id").loc["0006"]
+    assert row["status"] == "running"
+    assert pd.isna(row["error"])
+
+
+def test_checkpoints_are_relative_within_the_run_folder(tables, begin, report):
+    begin("0000")
+    tables.set_checkpoint("0000", tables.folder / "trials/0000", tokens_trained=150)
+    assert tables.trial("0000")["checkpoint"] == "trials/0000"
+    assert load_results(tables.folder).trials.loc[0, "checkpoint_tokens"] == 150
+    tables.add_report("0000", report(300))
+    tables.set_checkpoint("0000", "/elsewhere/0000")
+    row = load_results(tables.folder).trials.loc[0]
+    assert (row["checkpoint"], row["checkpoint_tokens"]) == ("/elsewhere/0000", 300)
+
+
+def test_the_larger_budget_ranks_before_fewer_bits(search):
+    order = ranked(load_results(search.folder).trials)
+    assert list(order["trial_id"]) == ["0003", "0000", "0004", "0001", "0002", "0005", "0006"]
+    assert list(order.index) == list(range(7))
+    on_disk = pd.read_csv(search.folder / files.LEADERBOARD, dtype={"trial_id": str})
+    assert list(on_disk["trial_id"]) == list(order["trial_id"])
+    assert list(on_disk) == list(order)
+
+
+def test_the_best_trial(search):
+    assert search.best()["trial_id"] == "0003"
+    assert load_results(search.folder).best["trial_id"] == "0003"
+
+
+def test_a_trial_without_a_score_is_never_the_best(search):
+    frame = load_results(search.folder).trials
+    assert best_trial(frame[frame["trial_id"].isin(["0002", "0006"])]) is None
+    assert best_trial(frame[frame["trial_id"].isin(["0001", "0002", "0005"])])["trial_id"] == "0001"
+
+
+def test_equal_trials_keep_their_order(tables, begin, report):
+    for trial_id in ("0000", "0001", "0002"):
+        begin(trial_id)
+    for trial_id in ("0002", "0000", "0001"):
+        tables.add_report(trial_id, report(300, 2.0, 0))
+    assert list(ranked(load_results(tables.folder).trials)["trial_id"]) == ["0000", "0001", "0002"]
+
+
+def made(folder):
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_where_there_is_no_run(tmp_path):
+    RunTables(made(tmp_path / "runs" / "lr_sched"), ())
+    RunTables(made(tmp_path / "runs" / "baseline"), ())
+    with pytest.raises(UserError, match=r"nowhere: no such folder$"):
+        load_results(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"no run .*; runs in there: \S+baseline, \S+lr_sched$"):
+        load_results(tmp_path / "runs")
+    empty = made(tmp_path / "empty")
+    with pytest.raises(UserError, match=r"empty: no run \(no trials.parquet in it\)$"):
+        load_results(empty)
+
+
+@pytest.mark.parametrize("name", [files.TRIALS, files.HISTORY])
+@pytest.mark.parametrize("damage", [b"", b"PAR1 is how it begins", None])
+def test_a_broken_table_is_one_message(search, name, damage):
+    if damage is None:
+        (search.folder / name).unlink()
+        (search.folder / name).mkdir()
+        (search.folder / name / "x.parquet").write_bytes(b"")
+    else:
+        (search.folder / name).write_bytes(damage)
+    with pytest.raises(UserError, match="parquet"):
+        load_results(search.folder)
