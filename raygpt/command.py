@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from raygpt.data.dataset import Dataset
     from raygpt.recipe.schema import Recipe
+    from raygpt.recipe.search_file import SearchFile
 
 
 def run_command(main: Callable[[], int | None]) -> None:
@@ -61,6 +63,9 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where run folders are made (default: runs)",
     )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with a run that was interrupted"
+    )
 
 
 def run_name(text: str) -> str:
@@ -72,6 +77,51 @@ def run_name(text: str) -> str:
         return read_value("name", text)
     except RecipeError as error:
         raise argparse.ArgumentTypeError(f'"{text}" {error}') from None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A recipe file and the run folder that it is run into."""
+
+    full: "SearchFile"
+    mini: "SearchFile"
+    """Equal to `full` where the file has no mini section."""
+    folder: Path
+    overrides: list[str]
+    resumed: "SearchFile | None"
+    """What the run in the folder is, with --resume."""
+
+    def at_hand(self, options: argparse.Namespace, gpus: float) -> "SearchFile":
+        """The search file at the scale that the options and the hardware come to."""
+        from raygpt.recipe.scale import choose_scale
+
+        return self.resumed or choose_scale(
+            options.scale, self.full, self.mini, gpus, options.allow_cpu
+        )
+
+
+def open_recipe(options: argparse.Namespace) -> Opened:
+    """Read a command's recipe at both scales, and look at the folder that it would be run into.
+
+    Everything that may be wrong with either is said here, before anything slow is imported.
+    """
+    from raygpt.recipe.search_file import load_search_file
+    from raygpt.results.run_folder import refuse_existing, reopen_run
+
+    overrides = [*options.set, *([f'name="{options.name}"'] if options.name else [])]
+    full, mini = (load_search_file(options.file, scale, overrides) for scale in ("full", "mini"))
+    folder = options.runs_dir / full.name
+    resumed = None
+    if options.resume:
+        resumed = reopen_run(folder, options.file, overrides)
+        if options.scale not in ("auto", resumed.scale):
+            raise UserError(
+                f"--scale {options.scale}: {folder} was started at the {resumed.scale} scale; "
+                f"leave --scale out to go on with it"
+            )
+    else:
+        refuse_existing(folder)
+    return Opened(full, mini, folder, overrides, resumed)
 
 
 def prepare_with_progress(recipe: "Recipe", console: "Console") -> "Dataset":

@@ -6,7 +6,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raygpt.command import add_recipe_arguments, prepare_with_progress, run_command
+from raygpt.command import (
+    add_recipe_arguments,
+    open_recipe,
+    prepare_with_progress,
+    run_command,
+)
 from raygpt.errors import UserError
 from raygpt.recipe import budget, scale
 
@@ -22,40 +27,29 @@ TRIAL = "0000"
 def main(arguments: list[str] | None = None) -> int:
     """Train or resume; the run folder is that of a search of one trial."""
     options = parse(arguments)
-
-    from raygpt.recipe.search_file import load_search_file
-    from raygpt.results.run_folder import create_run, refuse_existing, reopen_run
-
-    full = load_search_file(options.file, "full", options.set)
-    mini = load_search_file(options.file, "mini", options.set)
-    folder = options.runs_dir / (options.name or full.name)
-    chosen = None
-    if options.resume:
-        chosen = reopen_run(folder, options.file, options.set)
-        chosen.single_recipe()
-        if is_finished(folder):
-            print(f"Nothing to do: the run in {folder} has come to its end already.")
+    opened = open_recipe(options)
+    if opened.resumed:
+        opened.resumed.single_recipe()
+        if is_finished(opened.folder):
+            print(f"Nothing to do: the run in {opened.folder} has come to its end already.")
             return 0
-    else:
-        refuse_existing(folder)
-        if mini.ranges:
-            full.single_recipe()
+    elif opened.mini.ranges:
+        opened.full.single_recipe()
 
     import torch
     from rich.console import Console
 
+    from raygpt.results.run_folder import create_run, hold_run
     from raygpt.results.tables import RunTables
     from raygpt.training.loop import CHECKPOINT_FOLDER, TrainingRun
     from raygpt.training.probe import tokens_per_second
 
     console = Console(highlight=False, markup=False, emoji=False)
     gpus = min(1, torch.cuda.device_count())
-    if chosen is None:
-        name = scale.choose_scale(options.scale, full, mini, gpus, options.allow_cpu)
-        chosen = mini if name == "mini" else full
+    chosen = opened.at_hand(options, gpus)
     recipe = chosen.single_recipe()
     dataset = prepare_with_progress(recipe, console)
-    what = scale.describe_scale(chosen, full, gpus, "one run of")
+    what = scale.describe_scale(chosen, opened.full, gpus, "one run of")
     line = f"Found {'a' if gpus else 'no'} GPU: {what}"
     if not gpus:
         rate = tokens_per_second(recipe, dataset, torch.get_num_threads())
@@ -63,14 +57,17 @@ def main(arguments: list[str] | None = None) -> int:
     console.print(f"{line}.\n{scale.describe_budget(recipe, len(dataset.train))}", soft_wrap=True)
 
     run = TrainingRun(recipe, dataset)
-    if not options.resume:
-        create_run(folder, chosen, overrides=options.set, command=sys.argv)
-    elif (folder / CHECKPOINT_FOLDER).exists():
-        run.load(folder / CHECKPOINT_FOLDER)
-    tables = RunTables(folder, searched=())
-    tables.drop_reports_after(TRIAL, run.step * run.tokens_per_step)
-    tables.begin_trial(TRIAL, recipe.training.seed, {})
-    if train(run, tables, console):
+    folder = opened.folder
+    if not opened.resumed:
+        create_run(folder, chosen, opened.overrides, sys.argv)
+    with hold_run(folder):
+        if (folder / CHECKPOINT_FOLDER).exists():
+            run.load(folder / CHECKPOINT_FOLDER)
+        tables = RunTables(folder, searched=())
+        tables.drop_reports_after(TRIAL, run.step * run.tokens_per_step)
+        tables.begin_trial(TRIAL, recipe.training.seed, {})
+        finished = train(run, tables, console)
+    if finished:
         console.print(f"Done: tables and checkpoint are in {folder}", soft_wrap=True)
         return 0
     console.print(
@@ -197,9 +194,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m raygpt.train", description=__doc__)
     add_recipe_arguments(parser)
-    parser.add_argument(
-        "--resume", action="store_true", help="go on from the last checkpoint of the run"
-    )
     return parser.parse_args(arguments)
 
 

@@ -6,34 +6,35 @@ from raygpt.recipe.schema import Recipe
 from raygpt.recipe.search_file import SearchFile
 
 
-def choose_scale(asked: str, full: SearchFile, mini: SearchFile, gpus: float, cpu: bool) -> str:
-    """ "full" or "mini".
+def choose_scale(
+    asked: str, full: SearchFile, mini: SearchFile, gpus: float, allow_cpu: bool
+) -> SearchFile:
+    """The search file at the scale to run it at.
 
     Args:
-        asked: "auto", "full" or "mini".
+        asked: "full", "mini", or "auto": the mini scale where there is one and no GPU.
         full, mini: the search file at either scale; equal where it has no mini section.
-        gpus: of the cluster.
-        cpu: whether the full scale may run without one.
+        gpus: at hand.
+        allow_cpu: whether "full" may run without one.
 
     Raises:
         UserError: there is no mini section, or no GPU for the full scale.
     """
-    has_mini = full != mini
-    if asked == "mini" and not has_mini:
+    if asked == "mini" and full == mini:
         raise UserError(
             f"--scale mini: {full.path} has no mini section, or one that changes nothing; let it "
             f"say what replaces the full scale's values, or leave --scale out to run it as it is"
         )
-    if asked == "full" and has_mini and not gpus and not cpu:
+    if asked == "full" and not gpus and not allow_cpu:
         recipe = example_recipe(full)
         raise UserError(
             f"--scale full needs a GPU, and there is none here: {budget_tokens(recipe):,} tokens "
             f"through a model {recipe.model.d_model} wide with {recipe.model.n_layers} layers "
-            f"would take a CPU very long; use --scale mini, or add --allow-cpu to insist"
+            f"take a CPU long; use --scale mini, or add --allow-cpu to insist"
         )
     if asked == "auto":
-        return "full" if gpus or cpu or not has_mini else "mini"
-    return asked
+        return full if gpus else mini
+    return mini if asked == "mini" else full
 
 
 def example_recipe(search_file: SearchFile) -> Recipe:

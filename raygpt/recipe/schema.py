@@ -7,6 +7,7 @@ ValidationError. Counts are of tokens unless a description says otherwise.
 
 from __future__ import annotations
 
+import os
 import re
 from fractions import Fraction
 from itertools import pairwise
@@ -46,9 +47,16 @@ def _name(value: str) -> str:
 
 
 def _corpus(value: str) -> str:
-    if value in ("sample", "wikipedia") or re.fullmatch(r"jsonl:.*\S.*", value):
+    if value in ("sample", "wikipedia"):
         return value
+    if re.fullmatch(r"jsonl:.*\S.*", value):
+        return f"jsonl:{_absolute(value.removeprefix('jsonl:'))}"
     raise RecipeError("is not a corpus", allowed(value, ["sample", "wikipedia", "jsonl:PATH"]))
+
+
+def _absolute(value: str) -> str:
+    """A path that means the same to trials, which have working directories of their own."""
+    return os.path.abspath(os.path.expanduser(value))  # noqa: PTH100, PTH111 (globs stay as is)
 
 
 def _tokenizer(value: str) -> str:
@@ -123,7 +131,7 @@ class Data(Section):
     validation_tokens: Count = Field(
         500_000, ge=1, description="Tokens of the validation set that every trial is scored on."
     )
-    cache: Text | None = Field(
+    cache: Annotated[Text, AfterValidator(_absolute)] | None = Field(
         None, description="Folder where token shards are kept; null is the user's cache folder."
     )
 

@@ -13,6 +13,7 @@ LEADERBOARD = "leaderboard.csv"
 BEST_RECIPE = "best.yaml"
 STUDY = "study.db"
 LOG = "run.log"
+LOCK = ".lock"
 TRIAL_FOLDERS = "trials"
 
 

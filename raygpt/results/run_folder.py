@@ -1,11 +1,13 @@
 """Run folders: making one, finding one again."""
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from raygpt.errors import UserError
 from raygpt.recipe.fields import FIELDS
@@ -58,6 +60,26 @@ def refuse_existing(folder: Path) -> None:
         )
 
 
+@contextlib.contextmanager
+def hold_run(folder: Path) -> Iterator[None]:
+    """Keep other processes from running into the folder meanwhile.
+
+    Raises:
+        UserError: another one is at it.
+    """
+    lock = FileLock(folder / files.LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"{folder} is being run by another process; wait for it, or stop it"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def reopen_run(folder: Path, path: Path, overrides: Iterable[str]) -> SearchFile:
     """The search of an existing run, to go on with it.
 
@@ -83,7 +105,6 @@ def reopen_run(folder: Path, path: Path, overrides: Iterable[str]) -> SearchFile
     made_with = _read_environment(folder / files.ENVIRONMENT)
     scale, overrides = made_with["scale"], [*made_with["overrides"], *overrides]
     now = load_search_file(path, scale, overrides)
-    now = replace(now, fixed=now.fixed | {"name": kept.name})
     changes = list(_changes(kept, now))
     if changes:
         raise UserError(

@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from raygpt.recipe.budget import budget_tokens
+from raygpt.recipe.scale import example_recipe
 from raygpt.recipe.search_file import SearchFile
 from raygpt.results.leaderboard import format_value
 from raygpt.results.tables import FINISHED, RunTables
-from raygpt.recipe.scale import example_recipe
 
 SHOWN_RUNNING = 8
 SECONDS_BETWEEN_SUMMARIES = 30

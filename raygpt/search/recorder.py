@@ -1,11 +1,14 @@
 """Writes down what happens in a search, as it happens."""
 
+from pathlib import Path
 from typing import Any
 
+from ray import cloudpickle
 from ray.train import Checkpoint
 from ray.tune import Callback
 from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY
 
+from raygpt.errors import UserError
 from raygpt.recipe.schema import Recipe
 from raygpt.recipe.writer import recipe_to_yaml
 from raygpt.results import files
@@ -54,10 +57,11 @@ class Recorder(Callback):
         self._progress.reported(name)
 
     def _write_best(self, config: dict[str, Any], result: dict[str, Any]) -> None:
+        recipe = Recipe.model_validate_json(config["recipe"])
         text = (
             f"# Trial {config['trial']}: {result[METRIC]:.4f} bits per byte at "
             f"{result['tokens']:,} tokens.\n"
-            + recipe_to_yaml(Recipe.model_validate_json(config["recipe"]))
+            + recipe_to_yaml(recipe.model_copy(update={"name": f"{recipe.name}-best"}))
         )
         path = self._tables.folder / files.BEST_RECIPE
         files.replace_file(path, lambda partial: partial.write_text(text))
@@ -93,18 +97,18 @@ class Recorder(Callback):
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info) -> None:
         name = trial.config["trial"]
-        self._tables.end_trial(name, "failed", first_cause(trial.get_error()))
+        self._tables.end_trial(name, "failed", first_cause(trial))
         self._progress.ended(name)
 
 
-def first_cause(error: BaseException | None) -> str:
-    """The message of what really went wrong in a trial, without Ray's tracebacks around it."""
-    while error is not None:
-        inner = getattr(error, "cause", None) or error.__cause__
-        if not isinstance(inner, BaseException):
-            break
+def first_cause(trial: Any) -> str:
+    """What really went wrong in a trial, in one line, without Ray's tracebacks around it."""
+    path = trial.pickled_error_file
+    if not path or not Path(path).exists():
+        text = Path(trial.error_file).read_text() if trial.error_file else ""
+        return next(reversed(text.strip().splitlines()), "it ended without a word; see the log")
+    error = cloudpickle.loads(Path(path).read_bytes())
+    while isinstance(inner := getattr(error, "cause", None) or error.__cause__, BaseException):
         error = inner
-    if error is None:
-        return "unknown; see the log"
-    message = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {message[-1] if message else ''}"
+    message = next(reversed(str(error).strip().splitlines()), "")
+    return message if isinstance(error, UserError) else f"{type(error).__name__}: {message}"

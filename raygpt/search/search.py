@@ -6,6 +6,7 @@ from pathlib import Path
 from ray import tune
 from rich.console import Console
 
+from raygpt.errors import UserError
 from raygpt.recipe.search_file import SearchFile
 from raygpt.results import files
 from raygpt.results.tables import Results, RunTables, load_results
@@ -13,7 +14,7 @@ from raygpt.search.cluster import Placement
 from raygpt.search.progress import Progress
 from raygpt.search.recorder import Recorder
 from raygpt.search.sampler import StudySearcher, open_study, settle_study, trial_name
-from raygpt.search.scheduler import METRIC, make_scheduler
+from raygpt.search.scheduler import make_scheduler
 from raygpt.search.trial import trainable
 
 
@@ -69,6 +70,15 @@ def run_search(
     with progress:
         tuner.fit()
     return load_results(folder)
+
+
+def refuse_other_runs(folder: Path) -> None:
+    """Raise UserError if a run folder is not a search's."""
+    if (folder / files.TRIALS).exists() and not (folder / files.STUDY).exists():
+        raise UserError(
+            f"--resume: {folder} is a single training run; go on with it with "
+            f"python -m raygpt.train, or start a search with --name NAME"
+        )
 
 
 def rewind(tables: RunTables, unfinished: list[int]) -> Mapping[int, str | None]:

@@ -11,26 +11,28 @@ from raygpt.results.tables import Results
 SHOWN = 5
 
 
-def summarise(results: Results, search_file: SearchFile, path: Path) -> tuple[str, bool]:
-    """The leaderboard's top and where everything is, and whether the search is unfinished.
+def summarise(results: Results, search_file: SearchFile) -> tuple[str, int]:
+    """The leaderboard's top and where everything is, and the exit status that the search earns.
 
     Args:
         results: of the run.
         search_file: what was to be run.
-        path: the search file as the user named it.
+
+    Returns:
+        Text; and 0, 1 if no trial came to a result, or 130 if the search was interrupted.
     """
     folder = results.folder
     counts = Counter(results.trials["status"])
     ended = len(results.trials) - counts["running"]
-    unfinished = ended < search_file.search.trials
     statuses = ", ".join(f"{number} {status}" for status, number in counts.items())
     headline = f"{ended} of {search_file.search.trials} trials ended ({statuses})."
-    if unfinished:
-        runs = "" if folder == Path("runs") / search_file.name else f" --runs-dir {folder.parent}"
-        name = "" if folder.name == search_file.name else f" --name {folder.name}"
+    status = 1 if results.best is None else 0
+    if ended < search_file.search.trials:
+        status = 130
+        runs = "" if folder.parent == Path("runs") else f" --runs-dir {folder.parent}"
         headline = (
             f"Interrupted: {headline} All results are kept; go on with\n"
-            f"  python -m raygpt.tune {path} --resume{runs}{name}"
+            f"  python -m raygpt.tune {folder / files.SEARCH} --resume{runs}"
         )
     parts = [headline]
     if len(results.trials):
@@ -44,4 +46,4 @@ def summarise(results: Results, search_file: SearchFile, path: Path) -> tuple[st
     if results.best is not None and "checkpoint" in results.best.dropna():
         parts.append(f"best model    {folder / results.best['checkpoint']}")
     parts.append(f"log           {folder / files.LOG}")
-    return "\n".join(parts), unfinished
+    return "\n".join(parts), status

@@ -9,6 +9,7 @@ from raygpt.recipe.schema import Recipe
 from raygpt.training.loop import TrainingRun
 
 STEPS = 4
+MOST_SECONDS = 5
 
 
 class _Enough(Exception):
@@ -16,7 +17,10 @@ class _Enough(Exception):
 
 
 def tokens_per_second(recipe: Recipe, dataset: Dataset, threads: int) -> float:
-    """Measured over a few optimizer steps in this process, after one to warm up."""
+    """Measured over a few optimizer steps in this process, after one to warm up.
+
+    Two steps at least, and then no more than a few seconds.
+    """
     torch.set_num_threads(threads)
     run = TrainingRun(recipe, dataset)
     ends: list[float] = []
@@ -25,7 +29,7 @@ def tokens_per_second(recipe: Recipe, dataset: Dataset, threads: int) -> float:
         if run.device.type == "cuda":
             torch.cuda.synchronize(run.device)
         ends.append(time.perf_counter())
-        if len(ends) > STEPS:
+        if len(ends) > STEPS or (len(ends) > 1 and ends[-1] - started > MOST_SECONDS):
             raise _Enough
 
     started = time.perf_counter()

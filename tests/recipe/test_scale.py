@@ -29,7 +29,7 @@ def both(written):
         ("auto", 1, False, "full"),
         ("auto", 0.5, False, "full"),
         ("auto", 0, False, "mini"),
-        ("auto", 0, True, "full"),
+        ("auto", 0, True, "mini"),
         ("full", 1, False, "full"),
         ("full", 0, True, "full"),
         ("mini", 0, False, "mini"),
@@ -38,7 +38,7 @@ def both(written):
     ],
 )
 def test_the_scale_follows_from_hardware_and_wish(both, asked, gpus, cpu, chosen):
-    assert scale.choose_scale(asked, *both(), gpus, cpu) == chosen
+    assert scale.choose_scale(asked, *both(), gpus, cpu).scale == chosen
 
 
 def test_full_without_a_gpu_is_refused_with_the_reason(both):
@@ -52,9 +52,9 @@ def test_full_without_a_gpu_is_refused_with_the_reason(both):
     assert "--allow-cpu" in message
 
 
-@pytest.mark.parametrize("asked", ["auto", "full"])
-def test_a_file_without_mini_runs_as_it_is(both, asked):
-    assert scale.choose_scale(asked, *both(SEARCH), 0, False) == "full"
+def test_a_file_without_mini_runs_as_it_is(both):
+    full, mini = both(SEARCH)
+    assert scale.choose_scale("auto", full, mini, 0, False) == full
 
 
 def test_mini_without_a_mini_section_is_refused(both):

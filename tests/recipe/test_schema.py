@@ -1,4 +1,5 @@
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -42,11 +43,15 @@ def test_every_setting_is_described():
             assert field.description.endswith("."), name
 
 
-@pytest.mark.parametrize(
-    "corpus", ["sample", "wikipedia", "jsonl:/a/*.jsonl", "jsonl:b c.jsonl.gz"]
-)
+@pytest.mark.parametrize("corpus", ["sample", "wikipedia", "jsonl:/a/*.jsonl"])
 def test_corpora(corpus):
     assert Data(corpus=corpus).corpus == corpus
+
+
+def test_paths_mean_the_same_in_every_working_directory():
+    data = Data(corpus="jsonl:b c/*.jsonl.gz", cache="~/tokens")
+    assert data.corpus == f"jsonl:{Path.cwd()}/b c/*.jsonl.gz"
+    assert data.cache == str(Path.home() / "tokens")
 
 
 @pytest.mark.parametrize("tokenizer", ["gpt2", "bpe-258", "bpe-4096", "bpe-65536"])
