@@ -283,21 +283,25 @@ def test_the_seed_decides_all_numbers(recipe_of, dataset):
     again, _, same_reports = train(1)
     assert same_reports == reports
     assert_same_state(one, again)
-    _, other_initial, other_reports = train(2)
+    other, other_initial, other_reports = train(2)
+    batch, other_batch = (run.batches.sequences(0, 4)[0] for run in (one, other))
+    assert not torch.equal(batch, other_batch)
     assert not torch.equal(other_initial, initial)
     for ours, theirs in zip(reports, other_reports, strict=True):
         assert ours["train_bits_per_token"] != theirs["train_bits_per_token"]
 
 
-def test_dropouts_masks_are_new_at_every_step_and_micro_batch(recipe_of, dataset):
-    training = {"micro_batch": 2}
-    run = TrainingRun(recipe_of(model={"dropout": 0.5}, training=training), dataset)
+def test_dropouts_masks_are_new_at_every_step_and_micro_batch_and_seed(recipe_of, dataset):
     masks = []
-    run.model.blocks[0].register_forward_pre_hook(
-        lambda block, arguments: masks.append(arguments[0] == 0) if block.training else None
-    )
-    stop_after(run, 3)
-    assert len(masks) == 6
+    for seed in (0, 1):
+        training = {"micro_batch": 2, "seed": seed}
+        run = TrainingRun(recipe_of(model={"dropout": 0.5}, training=training), dataset)
+        run.model.eval()  # whatever was done with the model before
+        run.model.blocks[0].register_forward_pre_hook(
+            lambda block, arguments: masks.append(arguments[0] == 0) if block.training else None
+        )
+        stop_after(run, 3)
+    assert len(masks) == 2 * 6
     for number, mask in enumerate(masks):
         assert 0.4 < mask.float().mean() < 0.6
         for other in masks[:number]:
