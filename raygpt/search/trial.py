@@ -16,6 +16,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from raygpt.data.prepare import prepare_for
 from raygpt.recipe.schema import Recipe
 from raygpt.search.cluster import Placement
+from raygpt.training.hardware import return_freed_memory
 from raygpt.training.loop import TrainingDiverged, TrainingRun
 from raygpt.training.workers import worker_rank
 
@@ -106,6 +107,7 @@ def train_worker(config: dict[str, Any]) -> None:
         # train the next one and must not hold on to this one's memory.
         del run
         gc.collect()
+        return_freed_memory()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

@@ -17,7 +17,12 @@ from raygpt.recipe import budget
 from raygpt.recipe.schema import Recipe
 from raygpt.seeds import derived_seed
 from raygpt.training.evaluation import evaluate
-from raygpt.training.hardware import autocast, default_device, seed_generators
+from raygpt.training.hardware import (
+    autocast,
+    default_device,
+    keep_freed_memory,
+    seed_generators,
+)
 from raygpt.training.model import GPT, summed_loss
 from raygpt.training.optimizer import make_optimizer
 from raygpt.training.schedule import learning_rate
@@ -84,6 +89,8 @@ class TrainingRun:
         self.recipe = recipe
         self.dataset = dataset
         self.device = device or default_device()
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.step = 0
         self.seconds = 0.0
 
