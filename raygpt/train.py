@@ -28,7 +28,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Train or resume; the run folder is that of a search of one trial."""
     options = parse(arguments)
     opened = open_recipe(options)
+
+    from raygpt.results.run_folder import create_run, hold_run, refuse_other_kind
+
     if opened.resumed:
+        refuse_other_kind(opened.folder, "train")
         opened.resumed.single_recipe()
         if is_finished(opened.folder):
             print(f"Nothing to do: the run in {opened.folder} has come to its end already.")
@@ -39,7 +43,6 @@ def main(arguments: list[str] | None = None) -> int:
     import torch
     from rich.console import Console
 
-    from raygpt.results.run_folder import create_run, hold_run
     from raygpt.results.tables import RunTables
     from raygpt.training.loop import CHECKPOINT_FOLDER, TrainingRun
     from raygpt.training.probe import tokens_per_second
@@ -83,19 +86,9 @@ class Interrupted(Exception):
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the run in a folder of this command has come to its end.
-
-    Raises:
-        UserError: the folder is a search's.
-    """
-    from raygpt.results import files
+    """Whether the run in a folder of this command has come to its end."""
     from raygpt.results.tables import RunTables
 
-    if (folder / files.STUDY).exists():
-        raise UserError(
-            f"--resume: {folder} is a search; go on with it with python -m raygpt.tune, or start "
-            f"another run with --name NAME"
-        )
     trials = RunTables(folder, searched=()).trials
     return [trial["status"] for trial in trials] == ["completed"]
 

@@ -20,16 +20,14 @@ def main(arguments: list[str] | None = None) -> int:
 
     from rich.console import Console
 
-    from raygpt.recipe import scale
+    from raygpt.recipe import budget, scale
     from raygpt.results import files
-    from raygpt.results.run_folder import create_run, hold_run
+    from raygpt.results.run_folder import create_run, hold_run, refuse_other_kind
     from raygpt.search import cluster
-    from raygpt.search.estimate import expected_seconds
-    from raygpt.search.search import refuse_other_runs, run_search
-    from raygpt.search.summary import summarise
+    from raygpt.training.probe import tokens_per_second
 
     if opened.resumed:
-        refuse_other_runs(folder)
+        refuse_other_kind(folder, "tune")
     console = Console(highlight=False, markup=False, emoji=False)
     logs = cluster.hold_logs()
     joined = cluster.join_running_cluster()
@@ -38,17 +36,23 @@ def main(arguments: list[str] | None = None) -> int:
     needed = cluster.placement(search_file.search, gpus)
     recipe = scale.example_recipe(search_file)
     dataset = prepare_with_progress(recipe, console)
+    rate = None
+    if not gpus and not opened.resumed:
+        rate = tokens_per_second(recipe, dataset, threads=max(1, int(needed.cpus)))
     if not joined:
         cluster.start_on_this_machine(dashboard=needed.workers > 1)
     at_once = cluster.cluster_trials_at_once(needed)
 
-    trials = f"{search_file.search.trials} trials of up to"
-    line = (
-        f"{cluster.describe_hardware(gpus)}: "
-        f"{scale.describe_scale(search_file, opened.full, gpus, trials)}"
+    from raygpt.search.estimate import expected_budgets
+    from raygpt.search.search import run_search
+    from raygpt.search.summary import summarise
+
+    line = f"{cluster.describe_hardware(gpus)}: " + scale.describe_scale(
+        search_file, opened.full, gpus, f"{search_file.search.trials} trials of up to"
     )
-    if not gpus and not opened.resumed:
-        seconds = expected_seconds(search_file.search, recipe, dataset, needed, at_once)
+    if rate:
+        tokens = expected_budgets(search_file.search) * budget.budget_tokens(recipe)
+        seconds = tokens / (rate * needed.workers * at_once)
         line += f", {scale.describe_seconds(seconds)}"
     console.print(f"{line}.\n{scale.describe_budget(recipe, len(dataset.train))}", soft_wrap=True)
 

@@ -117,6 +117,18 @@ def reopen_run(folder: Path, path: Path, overrides: Iterable[str]) -> SearchFile
     return now
 
 
+def refuse_other_kind(folder: Path, command: str) -> None:
+    """Raise UserError if the run in a folder is not of this command, "tune" or "train"."""
+    if not (folder / files.TRIALS).exists():
+        return  # it was killed before it began
+    of = "tune" if (folder / files.STUDY).exists() else "train"
+    if of != command:
+        raise UserError(
+            f"--resume: {folder} is a run of raygpt.{of}; go on with it with "
+            f"python -m raygpt.{of}, or start another run with --name NAME"
+        )
+
+
 def _changes(then: SearchFile, now: SearchFile) -> Iterator[str]:
     """What was changed that must not be."""
     old, new = ({**search.fixed, **search.ranges} for search in (then, now))

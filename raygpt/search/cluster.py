@@ -4,8 +4,10 @@ import json
 import logging
 import math
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
@@ -71,6 +73,9 @@ def start_on_this_machine(dashboard: bool) -> None:
         dashboard: needed for trials of several workers: what frees a stopped trial's workers
             asks the dashboard's State API about them.
     """
+    # Most of the start is waiting, and most of what comes next is imports.
+    imports = threading.Thread(target=import_module, args=("raygpt.search.search",))
+    imports.start()
     ray.init(
         address="local",
         include_dashboard=dashboard,
@@ -79,6 +84,7 @@ def start_on_this_machine(dashboard: bool) -> None:
         log_to_driver=False,
         logging_level=logging.WARNING,
     )
+    imports.join()
 
 
 def gpus_at_hand() -> float:
@@ -167,22 +173,29 @@ def cluster_trials_at_once(needed: Placement) -> int:
     return trials_at_once(needed, [*nodes, *nodes_to_come(len(nodes))])
 
 
+LOGGERS = ("ray", "optuna", "py.warnings")
+
+
 def hold_logs() -> MemoryHandler:
-    """Keep what Ray and Optuna have to say from the terminal; `setTarget` says where it goes."""
+    """Keep what Ray and Optuna have to say from the terminal until `send_logs_to`."""
     held = MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1)
-    held.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.captureWarnings(True)
-    for name in ("ray", "optuna", "py.warnings"):
-        logger = logging.getLogger(name)
-        logger.handlers = [held]
-        logger.propagate = False
+    _handle_logs(held)
     return held
 
 
 def send_logs_to(path: Path, held: MemoryHandler) -> None:
     """Write what was held, and all that follows, to a file."""
     target = logging.FileHandler(path)
-    target.setFormatter(held.formatter)
+    target.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    # Again, because a library that was imported meanwhile has set up its own.
+    _handle_logs(target)
     held.setTarget(target)
-    held.flushLevel = logging.NOTSET
     held.flush()
+
+
+def _handle_logs(handler: logging.Handler) -> None:
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False

@@ -6,23 +6,11 @@ from types import SimpleNamespace
 
 from ray.tune.schedulers import TrialScheduler
 
-from raygpt.data.dataset import Dataset
-from raygpt.recipe.budget import budget_tokens
-from raygpt.recipe.schema import Recipe, Search
-from raygpt.search.cluster import Placement
+from raygpt.recipe.schema import Search
 from raygpt.search.scheduler import METRIC, make_scheduler
 from raygpt.search.trial import rung_time
-from raygpt.training.probe import tokens_per_second
 
 SIMULATIONS = 20
-
-
-def expected_seconds(
-    search: Search, recipe: Recipe, dataset: Dataset, needed: Placement, at_once: int
-) -> float:
-    """How long the search takes, from a short measurement of this machine's training speed."""
-    rate = tokens_per_second(recipe, dataset, threads=max(1, int(needed.cpus))) * needed.workers
-    return expected_budgets(search) * budget_tokens(recipe) / (rate * at_once)
 
 
 def expected_budgets(search: Search) -> float:

@@ -6,7 +6,6 @@ from pathlib import Path
 from ray import tune
 from rich.console import Console
 
-from raygpt.errors import UserError
 from raygpt.recipe.search_file import SearchFile
 from raygpt.results import files
 from raygpt.results.tables import Results, RunTables, load_results
@@ -70,15 +69,6 @@ def run_search(
     with progress:
         tuner.fit()
     return load_results(folder)
-
-
-def refuse_other_runs(folder: Path) -> None:
-    """Raise UserError if a run folder is not a search's."""
-    if (folder / files.TRIALS).exists() and not (folder / files.STUDY).exists():
-        raise UserError(
-            f"--resume: {folder} is a single training run; go on with it with "
-            f"python -m raygpt.train, or start a search with --name NAME"
-        )
 
 
 def rewind(tables: RunTables, unfinished: list[int]) -> Mapping[int, str | None]:
