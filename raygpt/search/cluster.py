@@ -53,7 +53,7 @@ def join_running_cluster() -> bool:
         UserError: there should be one, and it does not answer.
     """
     address = os.environ.get("RAY_ADDRESS") or read_ray_address()
-    if not address:
+    if not address or address == "local":
         return False
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)

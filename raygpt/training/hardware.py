@@ -8,7 +8,9 @@ import torch
 
 def default_device() -> torch.device:
     """The GPU of this process where it has one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
 
 
 def supports_bf16(device: torch.device) -> bool:
@@ -37,7 +39,7 @@ def seed_generators(device: torch.device, seed: int) -> None:
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
-        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+        torch.cuda.default_generators[device.index].manual_seed(seed)
 
 
 def keep_freed_memory() -> None:

@@ -304,16 +304,17 @@ class TrainingRun:
         path = folder / CHECKPOINT_FILE
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
+            recipe = state["recipe"]
         except FileNotFoundError:
             raise UserError(f"{path}: no such checkpoint") from None
         except Exception as error:
             raise UserError(
-                f"{path}: not a readable checkpoint ({error}); delete it to start over"
+                f"{path}: not a readable checkpoint ({error!r}); delete it to start over"
             ) from None
         differing = [
-            f"{key} (checkpoint: {state['recipe'].get(key)}, now: {value})"
+            f"{key} (checkpoint: {recipe.get(key)}, now: {value})"
             for key, value in self._identity().items()
-            if state["recipe"].get(key) != value
+            if recipe.get(key) != value
         ]
         if differing:
             raise UserError(
@@ -328,9 +329,14 @@ class TrainingRun:
         self.optimizer.load_state_dict(state["optimizer"])
 
     def _identity(self) -> dict[str, str]:
-        """What decides the numbers of a run, as text."""
-        sections = self.recipe.model_dump(include={"data", "model", "training"})
-        del sections["data"]["cache"]
+        """What decides the numbers of a run, as text; the corpus does by the tokens' fingerprint."""
+        sections = self.recipe.model_dump(
+            include={"data", "model", "training"},
+            exclude={
+                "data": {"cache", "corpus"},
+                "training": {"micro_batch", "report_every", "checkpoint_every"},
+            },
+        )
         return {"dataset": self.dataset.folder.name} | {
             f"{section}.{key}": str(value)
             for section, values in sections.items()
