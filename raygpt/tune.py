@@ -3,6 +3,7 @@
 import argparse
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 from raygpt.command import (
     add_recipe_arguments,
@@ -35,17 +36,22 @@ def main(arguments: list[str] | None = None) -> int:
     search_file = opened.at_hand(options, gpus)
     needed = cluster.placement(search_file.search, gpus)
     recipe = scale.example_recipe(search_file)
-    dataset = prepare_with_progress(recipe, console)
     rate = None
-    if not gpus and not opened.resumed:
-        rate = tokens_per_second(recipe, dataset, threads=max(1, int(needed.cpus)))
-    if not joined:
-        cluster.start_on_this_machine(dashboard=needed.workers > 1)
-    at_once = cluster.cluster_trials_at_once(needed)
+    # Ray's start is mostly waiting, which is time enough for what else is to be done first.
+    with ThreadPoolExecutor(max_workers=1) as background:
+        if not joined:
+            start = background.submit(cluster.start_on_this_machine, needed.workers > 1)
+        dataset = prepare_with_progress(recipe, console)
+        if not gpus and not opened.resumed:
+            rate = tokens_per_second(recipe, dataset, threads=max(1, int(needed.cpus)))
 
-    from raygpt.search.estimate import expected_budgets
-    from raygpt.search.search import run_search
-    from raygpt.search.summary import summarise
+        from raygpt.search.estimate import expected_budgets
+        from raygpt.search.search import run_search
+        from raygpt.search.summary import summarise
+
+        if not joined:
+            start.result()
+    at_once = cluster.cluster_trials_at_once(needed)
 
     line = f"{cluster.describe_hardware(gpus)}: " + scale.describe_scale(
         search_file, opened.full, gpus, f"{search_file.search.trials} trials of up to"

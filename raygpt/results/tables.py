@@ -24,7 +24,6 @@ bits_per_token and next_token_accuracy (at rungs), train_bits_per_token (mean si
 before, dropout on), learning_rate, gradient_norm, tokens_per_second, seconds, time (UTC).
 """
 
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -32,6 +31,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from raygpt.errors import UserError
 from raygpt.results import files
@@ -235,8 +236,10 @@ def load_results(folder: str | Path) -> Results:
 
 def _read_table(path: Path) -> pd.DataFrame:
     try:
-        # Opened once: given a path, pandas opens it twice, and a rewrite may come in between.
-        return pd.read_parquet(io.BytesIO(path.read_bytes()))
+        # Read once: given a path, pandas opens it twice, and a rewrite may come in between. On this
+        # thread: one of pyarrow's that still held Python's file object aborted the exit at times.
+        table = pq.ParquetFile(pa.BufferReader(path.read_bytes())).read(use_threads=False)
+        return table.to_pandas(use_threads=False)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
 

@@ -4,10 +4,8 @@ import json
 import logging
 import math
 import os
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
@@ -73,9 +71,6 @@ def start_on_this_machine(dashboard: bool) -> None:
         dashboard: needed for trials of several workers: what frees a stopped trial's workers
             asks the dashboard's State API about them.
     """
-    # Most of the start is waiting, and most of what comes next is imports.
-    imports = threading.Thread(target=import_module, args=("raygpt.search.search",))
-    imports.start()
     ray.init(
         address="local",
         include_dashboard=dashboard,
@@ -84,7 +79,6 @@ def start_on_this_machine(dashboard: bool) -> None:
         log_to_driver=False,
         logging_level=logging.WARNING,
     )
-    imports.join()
 
 
 def gpus_at_hand() -> float:

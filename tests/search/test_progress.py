@@ -1,0 +1,188 @@
+import re
+from io import StringIO
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from raygpt.results.tables import RunTables
+from raygpt.search.progress import Progress, describe_values, tokens_left
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock that the progress goes by; `clock.now` is to be set."""
+    clock = SimpleNamespace(now=0.0)
+    ticking = SimpleNamespace(monotonic=lambda: clock.now)
+    monkeypatch.setattr("raygpt.search.progress.time", ticking)
+    return clock
+
+
+@pytest.fixture
+def view(clock, make_search):
+    """The live view as it stands at the end, as lines."""
+
+    def view(tables, width=100, trials=9, seconds=0.0, before=lambda: None):
+        file = StringIO()
+        console = Console(file=file, force_terminal=True, width=width, height=30)
+        progress = Progress(tables, make_search(f"search.trials={trials}"), console)
+        before()
+        clock.now += seconds
+        with progress:
+            file.truncate(0)
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", file.getvalue()).strip("\0").splitlines()
+
+    return view
+
+
+# --- plain lines --------------------------------------------------------------------------------
+
+
+def test_a_line_an_event(progress, clock, plain, tables, begin, report, search_file):
+    progress = Progress(tables, search_file, plain)
+    with progress:
+        begin("0000")
+        progress.began("0000")
+        clock.now = 29.0
+        tables.add_report("0000", report(0, 3.0))
+        progress.reported("0000")
+        clock.now = 3661.4
+        tables.add_report("0000", report(2, 2.125))
+        tables.end_trial("0000", "completed")
+        progress.ended("0000")
+        begin("0001", dropout=0.05, learning_rate=0.0123456)
+        progress.began("0001")
+        tables.end_trial("0001", "failed", "[bold]no[/] room")
+        progress.ended("0001")
+    assert plain.file.getvalue().splitlines() == [
+        "0:00:00 trial 0000 started  dropout=0.1 learning_rate=0.001",
+        "1:01:01 trial 0000 completed at 8,192 tokens: 2.1250 bits per byte",
+        "1:01:01 trial 0001 started  dropout=0.05 learning_rate=0.0123",
+        "1:01:01 trial 0001 failed: [bold]no[/] room",
+    ]
+
+
+def test_now_and_then_a_summary(clock, plain, tables, begin, report, search_file):
+    progress = Progress(tables, search_file, plain)
+    begin("0000")
+    tables.add_report("0000", report(2))
+    tables.end_trial("0000", "completed")
+    begin("0001")
+    for now in (10, 31, 40, 60, 64):
+        clock.now = float(now)
+        progress.reported("0000")
+    assert plain.file.getvalue().splitlines() == [
+        "0:00:31 1 running, 1 completed, 7 to come; 264 tokens/s, 0:00:31 elapsed, "
+        "about 0:04:08 left",
+        "0:01:04 1 running, 1 completed, 7 to come; 128 tokens/s, 0:01:04 elapsed, "
+        "about 0:08:32 left",
+    ]
+
+
+def test_what_an_earlier_session_trained_is_no_pace(clock, plain, tables, begin, report, view):
+    begin("0000")
+    tables.add_report("0000", report(2))
+    tables.end_trial("0000", "completed")
+    assert "tokens/s" not in "".join(view(tables, seconds=10))
+
+    def another():
+        begin("0001")
+        tables.add_report("0001", report(0))
+
+    assert "pace    205 tokens/s, 0:00:10 elapsed" in view(tables, seconds=10, before=another)[1]
+
+
+# --- the live view ------------------------------------------------------------------------------
+
+
+def test_before_the_first_trial(view, tables):
+    lines = view(tables, seconds=5)
+    assert lines[0].rstrip() == "trials  9 to come"
+    assert lines[1].rstrip() == "pace    0:00:05 elapsed"
+    assert "best" not in "".join(lines)
+
+
+@pytest.fixture
+def underway(tables, begin, report):
+    """A search of every status."""
+
+    def make():
+        for number, (status, rung, bits) in enumerate(
+            [("completed", 2, 1.75), ("stopped", 0, 3.0), ("diverged", 0, 9.0), ("failed", 1, 2.0)]
+        ):
+            begin(f"{number:04}", learning_rate=0.0123)
+            tables.add_report(f"{number:04}", report(rung, bits))
+            tables.end_trial(f"{number:04}", status)
+        begin("0004")
+        tables.add_report("0004", report(1, 2.5))
+        begin("0005", learning_rate=0.05)
+
+    return make
+
+
+def test_counts_pace_best_and_what_runs(view, tables, underway):
+    lines = [line.rstrip() for line in view(tables, seconds=2, before=underway)]
+    assert lines[0] == (
+        "trials  2 running, 1 completed, 1 stopped, 1 failed, 1 diverged, 3 to come"
+    )
+    assert lines[1].startswith("pace    10,240 tokens/s, 0:00:02 elapsed, about 0:00:0")
+    assert lines[2] == (
+        "best    1.7500 bits per byte at 8,192 tokens: trial 0000  dropout=0.1 learning_rate=0.0123"
+    )
+    assert lines[3].split() == ["trial", "budget", "bits", "per", "byte", "values"]
+    assert lines[4].split() == ["0004", "50%", "2.5000", "dropout=0.1", "learning_rate=0.001"]
+    assert lines[5].split() == ["0005", "0%", "dropout=0.1", "learning_rate=0.05"]
+    assert len(lines) == 6
+
+
+def test_a_narrow_terminal_shows_it_all_on_more_lines(view, tables, underway):
+    lines = view(tables, width=60, seconds=2, before=underway)
+    assert max(map(len, lines)) <= 60
+    text = " ".join(" ".join(lines).split())
+    for part in ("3 to come", "tokens/s", "trial 0000 dropout=0.1 learning_rate=0.0123", "2.5000"):
+        assert part in text
+
+
+def test_of_very_many_a_few_are_shown(view, tables, begin, report):
+    for number in range(40):
+        begin(f"{number:04}")
+        if number < 20:
+            tables.add_report(f"{number:04}", report(2, 2.0))
+            tables.end_trial(f"{number:04}", "completed")
+    lines = [line.rstrip() for line in view(tables, trials=500)]
+    assert lines[0] == "trials  20 running, 20 completed, 460 to come"
+    shown = [line.split()[0] for line in lines[4:]]
+    assert shown == [*(f"{number:04}" for number in range(20, 28)), "…"]
+    assert "12 more" in lines[-1]
+
+
+def test_nothing_of_the_view_stays_in_a_pipe(clock, plain, tables, search_file):
+    with Progress(tables, search_file, plain):
+        pass
+    assert plain.file.getvalue() == ""
+
+
+# --- figures ------------------------------------------------------------------------------------
+
+
+def test_what_is_left_follows_what_trials_usually_take(tables, begin, report):
+    assert tokens_left(tables, 4, 8192) == 4 * 8192
+    for number, rung in enumerate([0, 2]):
+        begin(f"{number:04}")
+        tables.add_report(f"{number:04}", report(rung))
+        tables.end_trial(f"{number:04}", "stopped")
+    assert tokens_left(tables, 4, 8192) == 2 * 5120
+    begin("0002")
+    tables.add_report("0002", report(0))
+    assert tokens_left(tables, 4, 8192) == (5120 - 2048) + 5120
+    tables.add_report("0002", report(2))
+    assert tokens_left(tables, 4, 8192) == 5120
+    assert tokens_left(tables, 3, 8192) == 0
+
+
+def test_values_on_one_line(tmp_path):
+    trial = {"seed": 7, "model.d_model": 1024, "model.compile": True, "data.tokenizer": "gpt2"}
+    searched = ["model.d_model", "model.compile", "data.tokenizer"]
+    assert describe_values(trial, searched) == "d_model=1,024 compile=True tokenizer=gpt2"
+    assert describe_values(trial, []) == "seed=7"
+    assert RunTables(tmp_path, []).trials == []

@@ -1,0 +1,248 @@
+import math
+import statistics
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from raygpt.recipe.schema import Recipe
+from raygpt.search.sampler import (
+    StudySearcher,
+    make_sampler,
+    open_study,
+    settle_study,
+    suggest_values,
+    trial_name,
+)
+
+BUDGETS = (2048, 4096, 8192)
+pytestmark = pytest.mark.filterwarnings("ignore:The reported value is ignored")
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    yield
+    optuna.logging.set_verbosity(verbosity)
+
+
+@pytest.fixture
+def study(tmp_path):
+    return open_study(tmp_path / "study.db", "tiny")
+
+
+@pytest.fixture
+def reopened(tmp_path):
+    """The study as whoever opens the file finds it."""
+    return lambda: optuna.load_study(
+        study_name="tiny", storage=f"sqlite:///{tmp_path / 'study.db'}"
+    )
+
+
+@pytest.fixture
+def searcher(study, search_file, needed):
+    return StudySearcher(study, search_file, needed, "/runs/tiny/trials", {})
+
+
+# --- make_sampler -------------------------------------------------------------------------------
+
+
+def distances(search_file, trials):
+    """How far from 1e-2, which is told to be the best, the learning rates are; in memory."""
+    study = optuna.create_study()
+    for number in range(trials):
+        study.sampler = make_sampler(search_file.search, number)
+        trial = study.ask()
+        rate = suggest_values(search_file, trial)["training.learning_rate"]
+        study.tell(trial, abs(math.log10(rate) + 2))
+        yield study.trials[-1].value
+
+
+def proposal(search_file, number):
+    study = optuna.create_study()
+    study.sampler = make_sampler(search_file.search, number)
+    return suggest_values(search_file, study.ask())
+
+
+@pytest.mark.parametrize("name", ["tpe", "random"])
+def test_a_proposal_depends_on_seed_and_number(make_search, name):
+    search_file = make_search(f"search.sampler={name}")
+    first = [proposal(search_file, number) for number in range(8)]
+    assert first == [proposal(search_file, number) for number in range(8)]
+    for key in search_file.ranges:
+        assert len({values[key] for values in first}) == 8
+    reseeded = make_search(f"search.sampler={name}", "search.seed=1")
+    assert first != [proposal(reseeded, number) for number in range(8)]
+
+
+def test_tpe_learns_and_random_does_not(make_search):
+    tpe, chance = (
+        statistics.mean(list(distances(make_search(f"search.sampler={name}"), 60))[30:])
+        for name in ("tpe", "random")
+    )
+    # Of a uniform draw from 1e-4 to 1e-1 it is 0.83.
+    assert tpe < 0.5
+    assert chance > 0.6
+
+
+def test_what_was_learned_is_proposed_again(search_file):
+    assert list(distances(search_file, 20)) == list(distances(search_file, 20))
+
+
+# --- StudySearcher ------------------------------------------------------------------------------
+
+
+def test_a_suggestion_is_a_whole_trial(searcher, search_file):
+    config = searcher.suggest("tune-id")
+    assert (config["trial"], config["checkpoint"]) == ("0000", None)
+    assert (config["workers"], config["cpus"], config["gpus"]) == (1, 1, 0)
+    assert config["storage"] == "/runs/tiny/trials"
+    assert config["values"].keys() == search_file.ranges.keys()
+    assert all(search_file.ranges[key].contains(v) for key, v in config["values"].items())
+    recipe = Recipe.model_validate_json(config["recipe"])
+    assert recipe == search_file.recipe(config["values"])
+    assert recipe.training.seed == 5
+    assert searcher.suggest("other")["trial"] == "0001"
+
+
+def test_suggestions_follow_the_search_seed(searcher, search_file, tmp_path, needed):
+    other = StudySearcher(open_study(tmp_path / "2.db", "tiny"), search_file, needed, "/", {})
+    numbers = range(3)
+    values = [searcher.suggest(f"a{n}")["values"] for n in numbers]
+    assert values == [other.suggest(f"b{n}")["values"] for n in numbers]
+    assert values == [proposal(search_file, n) for n in numbers]
+
+
+def test_without_ranges_trials_differ_in_their_seed(study, without_ranges, needed):
+    searcher = StudySearcher(study, without_ranges, needed, "/", {})
+    configs = [searcher.suggest(f"t{number}") for number in range(3)]
+    recipes = [Recipe.model_validate_json(config["recipe"]) for config in configs]
+    assert [recipe.training.seed for recipe in recipes] == [5, 6, 7]
+    assert [config["values"] for config in configs] == [{}, {}, {}]
+    assert {recipe.model for recipe in recipes} == {without_ranges.recipe().model}
+
+
+def test_a_trial_at_the_last_rung_is_complete(searcher, report, reopened):
+    searcher.suggest("t")
+    searcher.on_trial_result("t", report(0, 3.0))
+    searcher.on_trial_result("t", report(tokens=3072))
+    searcher.on_trial_result("t", report(1, 2.5))
+    assert reopened().trials[0].state == TrialState.RUNNING
+    searcher.on_trial_complete("t", report(2, 2.25))
+    (trial,) = reopened().trials
+    assert (trial.state, trial.value) == (TrialState.COMPLETE, 2.25)
+    assert trial.intermediate_values == dict(zip(BUDGETS, [3.0, 2.5, 2.25], strict=True))
+
+
+def test_a_trial_stopped_at_a_rung_is_pruned(searcher, report, reopened):
+    searcher.suggest("at once")
+    searcher.on_trial_complete("at once", report(0, 3.5))
+    searcher.suggest("later")
+    searcher.on_trial_result("later", report(0, 3.0))
+    searcher.on_trial_complete("later", report(1, 2.75))
+    one, other = reopened().trials
+    assert one.state == other.state == TrialState.PRUNED
+    assert one.intermediate_values == {2048: 3.5}
+    assert other.intermediate_values == {2048: 3.0, 4096: 2.75}
+    assert other.params.keys() == {"model.dropout", "training.learning_rate"}
+
+
+@pytest.mark.parametrize(
+    ("result", "error"),
+    [(None, True), (None, False), ({"diverged": "the loss is nan"}, False), ("report", True)],
+)
+def test_a_trial_without_a_result_has_failed(searcher, report, reopened, result, error):
+    searcher.suggest("t")
+    searcher.on_trial_complete("t", report(1) if result == "report" else result, error=error)
+    (trial,) = reopened().trials
+    assert (trial.state, trial.value) == (TrialState.FAIL, None)
+
+
+def test_resumed_trials_go_first_as_they_were(searcher, study, search_file, needed):
+    before = [searcher.suggest(f"a{number}") for number in range(3)]
+    again = StudySearcher(study, search_file, needed, "/2", {0: "/runs/checkpoint", 2: None})
+    first, second, third = (again.suggest(f"b{number}") for number in range(3))
+    for config, original, checkpoint in (
+        (first, before[0], "/runs/checkpoint"),
+        (second, before[2], None),
+    ):
+        same = ("trial", "recipe", "values")
+        assert [config[key] for key in same] == [original[key] for key in same]
+        assert (config["checkpoint"], config["storage"]) == (checkpoint, "/2")
+    assert (third["trial"], third["checkpoint"]) == ("0003", None)
+    assert len(study.trials) == 4
+
+
+def test_a_resumed_trial_is_told_under_its_number(searcher, study, search_file, needed, report):
+    searcher.suggest("a")
+    searcher.on_trial_result("a", report(0, 3.0))
+    again = StudySearcher(study, search_file, needed, "/2", {0: None})
+    again.suggest("b")
+    again.on_trial_result("b", report(0, 3.0))  # made again
+    again.on_trial_complete("b", report(2, 2.0))
+    (trial,) = study.trials
+    assert (trial.state, trial.value) == (TrialState.COMPLETE, 2.0)
+    assert trial.intermediate_values == {2048: 3.0, 8192: 2.0}
+
+
+# --- settle_study -------------------------------------------------------------------------------
+
+
+def ask(study, search_file):
+    trial = study.ask()
+    suggest_values(search_file, trial)
+    return trial
+
+
+def test_settling_what_a_kill_left(study, search_file, report, reopened):
+    ended = ask(study, search_file)
+    study.tell(ended, 1.0)
+    rows = {}
+    for status, rung in (
+        ("completed", 2),
+        ("stopped", 0),
+        ("diverged", None),
+        ("failed", 1),
+        ("running", 0),
+        ("running", None),
+    ):
+        trial = ask(study, search_file)
+        rows[trial_name(trial.number)] = {"status": status}
+        if rung is not None:
+            rows[trial_name(trial.number)] |= report(rung, 2.5)
+    # The study heard of the rung, but not of the end.
+    optuna.Trial(study, study.trials[1]._trial_id).report(2.5, step=8192)
+    ask(study, search_file)  # 7: proposed, not started
+    study.ask()  # 8: killed before its values were all proposed
+    study.ask().suggest_float("model.dropout", 0, 0.2)  # 9
+
+    assert settle_study(study, rows, search_file) == [5, 6, 7]
+    trials = reopened().trials
+    state = TrialState
+    assert [trial.state for trial in trials] == [
+        state.COMPLETE,
+        state.COMPLETE,
+        state.PRUNED,
+        *[state.FAIL] * 2,
+        *[state.RUNNING] * 3,
+        *[state.FAIL] * 2,
+    ]
+    assert (trials[0].value, trials[1].value) == (1.0, 2.5)
+    assert trials[1].intermediate_values == {8192: 2.5}
+    assert trials[2].intermediate_values == {2048: 2.5}
+
+
+def test_settling_twice_changes_nothing(study, search_file, report):
+    ask(study, search_file)
+    ask(study, search_file)
+    rows = {"0000": report(2, 2.0) | {"status": "completed"}}
+    assert settle_study(study, rows, search_file) == [1]
+    before = study.trials
+    assert settle_study(study, rows, search_file) == [1]
+    assert study.trials == before
+
+
+def test_settling_without_ranges(study, without_ranges):
+    study.ask()
+    assert settle_study(study, {}, without_ranges) == [0]

@@ -1,0 +1,33 @@
+import json
+import pickle
+
+from raygpt.recipe.schema import Recipe
+from raygpt.search.cluster import Placement
+from raygpt.search.trial import trainable, trial_config
+
+
+def test_a_trial_is_told_everything_in_plain_values(search_file):
+    recipe = search_file.recipe({"model.dropout": 0.125, "training.learning_rate": 3e-3})
+    config = trial_config("0007", recipe, Placement(2, 1.5, 0.25), "/runs/x/trials", "/runs/c")
+    for copy in (json.loads(json.dumps(config)), pickle.loads(pickle.dumps(config))):
+        assert copy == config
+        assert Recipe.model_validate_json(copy["recipe"]) == recipe
+    del config["recipe"]
+    assert config == {
+        "trial": "0007",
+        "workers": 2,
+        "cpus": 1.5,
+        "gpus": 0.25,
+        "storage": "/runs/x/trials",
+        "checkpoint": "/runs/c",
+    }
+
+
+def test_tune_holds_what_one_worker_needs():
+    resources = trainable(Placement(1, 2, 0.5))._resources
+    assert resources.required_resources == {"CPU": 2, "GPU": 0.5}
+
+
+def test_the_driver_of_a_worker_group_takes_no_cpu_from_it():
+    resources = trainable(Placement(4, 2, 1))._resources
+    assert resources.required_resources.keys().isdisjoint({"CPU", "GPU"})

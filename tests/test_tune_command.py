@@ -1,0 +1,602 @@
+"""Real searches by the real command. Each is run once; several tests look at what it left."""
+
+import itertools
+import json
+import os
+import random
+import re
+import shlex
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+
+import optuna
+import pytest
+import ray  # noqa: F401 (psutil comes with it)
+import torch
+from optuna.trial import TrialState
+
+from raygpt import leaderboard, train
+from raygpt.data.prepare import prepare_for
+from raygpt.recipe.search_file import load_search_file
+from raygpt.results import files
+from raygpt.results.tables import HISTORY_COLUMNS, TRIAL_COLUMNS, load_results
+from raygpt.search.sampler import make_sampler, suggest_values
+from raygpt.training.loop import TrainingRun
+
+import psutil  # isort: skip
+
+# Of 8,192 tokens: 32 steps of 256, with a report in the middle and at the rungs.
+RECIPE = """\
+data: {{corpus: "jsonl:{}", tokenizer: bpe-300, context: 32, validation_fraction: 0.1,
+  validation_tokens: 500}}
+model: {{d_model: 16, n_layers: 1, n_heads: 2, dropout: 0}}
+training: {{tokens: 8192, batch_tokens: 256, micro_batch: 8, learning_rate: 1e-2,
+  report_every: 1/2, checkpoint_every: 1/2}}
+search: {{rungs: [1/4, 1], reduction_factor: 2, sampler: random}}
+"""
+WORDS = "the of and river city model wide small learning rate long night tree stone house".split()  # noqa: SIM905
+ENDED = ["completed", "stopped", "failed", "diverged"]
+PATIENCE = 300  # seconds, after which a search hangs
+
+
+# --- running the command ------------------------------------------------------------------------
+
+
+class Command:
+    """`python -m raygpt.tune …` in a session of its own, which its Ray processes stay in."""
+
+    def __init__(self, folder, *arguments):
+        self.output = folder / f"output-{time.monotonic_ns()}"
+        with self.output.open("w") as output:
+            # A file, because processes left behind would hold a pipe open.
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "raygpt.tune", *map(str, arguments)],
+                cwd=folder,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def ended(self):
+        """Its exit status and what it printed."""
+        try:
+            status = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it hangs:\n{self.output.read_text()}") from None
+        return status, self.output.read_text()
+
+    def processes(self):
+        """All that run in its session."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if os.getsid(process.pid) == self.process.pid:
+                    found.append(process)
+            except ProcessLookupError:
+                pass
+        return found
+
+    def training_processes(self):
+        """Resident bytes of the processes that hold a trial, by process."""
+        found = {}
+        for process in self.processes():
+            try:
+                if "".join(process.cmdline()[:1]).startswith("ray::ImplicitFunc"):
+                    found[process.pid] = process.memory_info().rss
+            except psutil.NoSuchProcess:
+                pass
+        return found
+
+    def wait_until(self, condition):
+        """Look again and again, while it runs."""
+        until = time.monotonic() + PATIENCE
+        while not condition():
+            assert self.process.poll() is None, self.output.read_text()
+            assert time.monotonic() < until, f"it hangs:\n{self.output.read_text()}"
+            time.sleep(0.05)
+
+    def wait_until_alone(self):
+        """Whether every process of its session ends soon after it."""
+        until = time.monotonic() + 30
+        while self.processes() and time.monotonic() < until:
+            time.sleep(0.2)
+        return not self.processes()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Where the commands run: a recipe on a small corpus, and an environment for both."""
+    folder = tmp_path_factory.mktemp("tune")
+    draw = random.Random(0)
+    texts = (" ".join(draw.choices(WORDS, k=40)) for _ in range(200))
+    corpus = folder / "texts.jsonl"
+    corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    (folder / "tiny.yaml").write_text(RECIPE.format(corpus))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("RAYGPT_CACHE", str(folder / "cache"))
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        # Threads that wait for each other take most of the time of a model this small.
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.delenv("RAY_ADDRESS", raising=False)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield folder
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def start(place):
+    """Starts a command; whatever it leaves is ended with the tests."""
+    started = []
+
+    def start(*arguments, **settings):
+        sets = (f"--set={key.replace('__', '.')}={value}" for key, value in settings.items())
+        started.append(Command(place, *arguments, *sets))
+        return started[-1]
+
+    yield start
+    for command in started:
+        for process in command.processes():
+            process.kill()
+        command.process.wait()
+
+
+def statuses(folder):
+    """How many trials there are of each status; none before there is a table."""
+    if not (folder / files.TRIALS).exists():
+        return {}
+    return load_results(folder).trials["status"].value_counts().to_dict()
+
+
+def count_ended(folder):
+    counts = statuses(folder)
+    return sum(counts.get(status, 0) for status in ENDED)
+
+
+def study(folder):
+    storage = f"sqlite:///{folder / files.STUDY}"
+    (name,) = optuna.get_all_study_names(storage)
+    return optuna.load_study(study_name=name, storage=storage)
+
+
+def assert_consistent(folder):
+    """What holds for the tables of any search at any time."""
+    results = load_results(folder)
+    trials, history = results.trials, results.history
+    assert list(trials)[: len(TRIAL_COLUMNS)] == list(TRIAL_COLUMNS)
+    assert list(history) == list(HISTORY_COLUMNS)
+    assert trials["trial_id"].is_unique
+    assert not history.duplicated(["trial_id", "tokens"]).any()
+    assert set(history["trial_id"]) <= set(trials["trial_id"])
+    for row in trials.to_dict("records"):
+        reports = history[history["trial_id"] == row["trial_id"]]
+        assert reports["tokens_trained"].is_monotonic_increasing
+        at_rungs = reports[reports["rung"].notna()]
+        assert list(at_rungs["rung"]) == list(range(len(at_rungs)))
+        if len(at_rungs) and row["status"] in ("completed", "stopped"):
+            last = at_rungs.iloc[-1]
+            for name in ("tokens", "rung", "bits_per_byte"):
+                assert row[name] == last[name]
+        if row["status"] in ("completed", "stopped"):
+            assert 0 < row["bits_per_byte"] < 8
+            # One checkpoint a trial, in the run folder.
+            assert (folder / row["checkpoint"] / "checkpoint.pt").is_file()
+            assert len(list((folder / row["checkpoint"]).parent.glob("checkpoint_*/"))) == 1
+    return results
+
+
+# --- searches side by side ---------------------------------------------------------------------
+
+TRIALS = 44
+MANY = {
+    "search__trials": TRIALS,
+    "search__rungs": "[1/8, 1/2, 1]",
+    "search__sampler": "tpe",
+    "training__learning_rate": "{loguniform: [1e-4, 3e-2]}",
+    "training__weight_decay": "{uniform: [0, 0.2]}",
+    "model__dropout": "{choice: [0, 0.1]}",
+}
+RUNG_TOKENS = [1024, 4096, 8192]
+
+
+TROUBLED = {
+    "search__trials": 10,
+    "search__concurrent": 1,
+    "search__scheduler": "fifo",
+    "training__learning_rate": "{choice: [1e-2, 1e30]}",
+}
+
+
+def spoil(command, place):
+    """Cut a token shard short once a trial has completed and another has diverged."""
+    folder = place / "runs/troubled"
+    command.wait_until(lambda: set(statuses(folder)) >= {"completed", "diverged"})
+    (shard,) = place.glob("spoilt/*/train-00000.bin")
+    # Replaced, so that who has it mapped is not disturbed.
+    shard.with_name("short").write_bytes(shard.read_bytes()[:-2])
+    shard.with_name("short").replace(shard)
+
+
+@pytest.fixture(scope="module")
+def together(start, place):
+    """Three searches at once on this machine: of many trials, one in which all go wrong, and one
+    whose tokens are spoilt half-way.
+
+    Exit status, output, and the memory of the first one's training processes as it went on: how
+    many trials had ended and the processes' bytes, again and again.
+    """
+    many = start("tiny.yaml", "--name=many", **MANY)
+    hopeless = start("tiny.yaml", "--name=hopeless", training__learning_rate=1e30, search__trials=2)
+    troubled = start("tiny.yaml", "--name=troubled", data__cache=place / "spoilt", **TROUBLED)
+    samples, over = [], threading.Event()
+
+    def look():
+        while not over.wait(0.1):
+            samples.append((count_ended(place / "runs/many"), many.training_processes()))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        spoil(troubled, place)
+        commands = {"many": many, "hopeless": hopeless, "troubled": troubled}
+        ends = {name: command.ended() for name, command in commands.items()}
+    finally:
+        over.set()
+        thread.join()
+    assert all(command.wait_until_alone() for command in commands.values())
+    return ends, samples
+
+
+@pytest.fixture(scope="module")
+def many(together, place):
+    """The folder of a search of 44 trials."""
+    return place / "runs/many"
+
+
+def test_a_whole_search(together, many):
+    status, printed = together[0]["many"]
+    assert status == 0, printed
+    results = assert_consistent(many)
+    assert sorted(results.trials["trial_id"]) == [f"{number:04}" for number in range(TRIALS)]
+    assert set(results.trials["status"]) == {"completed", "stopped"}
+    searched = ["model.dropout", "training.learning_rate", "training.weight_decay"]
+    assert list(results.trials) == [*TRIAL_COLUMNS, *searched]
+    assert set(results.trials["model.dropout"]) == {0, 0.1}
+    assert results.trials["training.learning_rate"].between(1e-4, 3e-2).all()
+    counts = results.trials["status"].value_counts()
+    lines = printed.splitlines()
+    assert lines[0].startswith("Found no GPU and ")
+    assert f"({TRIALS} trials of up to 8,192 tokens; " in lines[0]
+    assert f"{TRIALS} of {TRIALS} trials ended (" in printed
+    assert f"{counts['stopped']} stopped" in printed
+    # Plain lines, of which none is Ray's own.
+    assert {character for character in printed if not character.isprintable()} == {"\n"}
+    events = [line.split()[3] for line in lines if re.match(r"\d:\d\d:\d\d trial", line)]
+    assert events.count("started") == TRIALS
+    assert events.count("stopped") == counts["stopped"]
+
+
+def test_what_a_search_leaves_behind(many):
+    names = {path.name for path in many.iterdir()}
+    assert names == {
+        *(files.SEARCH, files.ENVIRONMENT, files.TRIALS, files.HISTORY, files.LEADERBOARD),
+        *(files.STUDY, files.BEST_RECIPE, files.LOG, files.LOCK, files.TRIAL_FOLDERS),
+    }
+    assert "Traceback" not in (many / files.LOG).read_text()
+    again = load_search_file(many / files.SEARCH)
+    assert again.search.trials == TRIALS
+    assert len(again.ranges) == 3
+
+
+def test_reports_stand_exactly_at_the_rungs(many):
+    results = load_results(many)
+    at_rungs = results.history[results.history["rung"].notna()]
+    assert [RUNG_TOKENS[rung] for rung in at_rungs["rung"]] == list(at_rungs["tokens"])
+    assert (
+        at_rungs[["bits_per_byte", "bits_per_token", "next_token_accuracy"]].notna().all(axis=None)
+    )
+    assert set(results.history["tokens"]) == set(RUNG_TOKENS)
+    for row in results.trials.itertuples():
+        assert row.tokens == row.tokens_trained == RUNG_TOKENS[row.rung]
+        assert (row.status == "completed") == (row.rung == 2)
+
+
+def test_the_first_completed_and_the_stopped_were_worse(many):
+    trials = load_results(many).trials
+    first_rung = load_results(many).history.query("rung == 0").set_index("trial_id")
+    beaten = trials[trials["rung"] == 0]["trial_id"]
+    went_on = trials[trials["rung"] > 0]["trial_id"]
+    bits = first_rung["bits_per_byte"]
+    assert bits[went_on].median() < bits[beaten].median()
+
+
+def test_trials_share_a_few_processes_whose_memory_does_not_grow(together):
+    samples = together[1]
+    assert 1 <= len({pid for _, sizes in samples for pid in sizes}) <= 4
+    quarters = defaultdict(list)
+    for ended, sizes in samples:
+        quarters[min(3, ended * 4 // TRIALS)] += sizes.values()
+    second, last = (statistics.median(quarters[number]) for number in (1, 3))
+    assert last <= 1.15 * second
+
+
+def test_the_study_agrees_with_the_tables(many):
+    trials = load_results(many).trials.set_index("trial_id")
+    found = study(many).trials
+    assert len(found) == TRIALS
+    for trial in found:
+        row = trials.loc[f"{trial.number:04}"]
+        completed = row["status"] == "completed"
+        assert trial.state == (TrialState.COMPLETE if completed else TrialState.PRUNED)
+        assert list(trial.intermediate_values) == RUNG_TOKENS[: row["rung"] + 1]
+        assert trial.intermediate_values[row["tokens"]] == row["bits_per_byte"]
+        assert trial.params == {key: row[key] for key in trial.params}
+        assert len(trial.params) == 3
+
+
+@pytest.fixture
+def train_main(place, monkeypatch, capsys):
+    """Trains a recipe in this process; the row of its table."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("raygpt.training.probe.tokens_per_second", lambda *_: 1000.0)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def run(recipe, runs):
+        try:
+            assert train.main([str(recipe), "--runs-dir", str(runs)]) == 0
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        (folder,) = runs.iterdir()
+        return folder.name, load_results(folder).trials.loc[0]
+
+    return run
+
+
+def test_the_best_recipe_trains_to_the_best_result(many, train_main, tmp_path):
+    name, row = train_main(many / files.BEST_RECIPE, tmp_path)
+    assert name == "many-best"
+    best = load_results(many).best
+    assert row["tokens"] == best["tokens"] == 8192
+    assert row["bits_per_byte"] == pytest.approx(best["bits_per_byte"], rel=1e-4)
+
+
+def test_the_leaderboard_has_it_on_top(many, capsys):
+    leaderboard.main([str(many)])
+    rows = capsys.readouterr().out.splitlines()
+    assert len(rows) == 1 + TRIALS
+    best = load_results(many).best
+    assert rows[1].split()[:3] == [best["trial_id"], "completed", f"{best['bits_per_byte']:.4f}"]
+
+
+def test_a_search_in_which_all_goes_wrong(together, place):
+    status, printed = together[0]["hopeless"]
+    assert status == 1, printed
+    assert "2 of 2 trials ended (2 diverged)." in printed
+    trials = assert_consistent(place / "runs/hopeless").trials
+    assert list(trials["status"]) == ["diverged"] * 2
+    # Nothing is searched, so that trials differ in their seed.
+    assert sorted(trials["seed"]) == [0, 1]
+    for error in trials["error"]:
+        assert "loss is" in error
+        assert "\n" not in error
+    assert not (place / "runs/hopeless" / files.BEST_RECIPE).exists()
+    assert [trial.state for trial in study(place / "runs/hopeless").trials] == [TrialState.FAIL] * 2
+
+
+def test_the_search_goes_on_past_trials_that_fail(together, place):
+    status, printed = together[0]["troubled"]
+    assert status == 0, printed
+    trials = assert_consistent(place / "runs/troubled").trials
+    assert len(trials) == 10
+    assert set(trials["status"]) == {"completed", "diverged", "failed"}
+    for row in trials.to_dict("records"):
+        if row["status"] == "failed":
+            assert row["error"].startswith("The token shard ")
+            assert "Delete the folder" in row["error"]
+        if row["status"] == "diverged":
+            assert "loss is" in row["error"]
+        assert row["status"] == "completed" or "\n" not in row["error"]
+        assert (row["training.learning_rate"] == 1e30) <= (row["status"] != "completed")
+    states = [trial.state for trial in study(place / "runs/troubled").trials]
+    completed = [status == "completed" for status in trials["status"]]
+    assert states == [TrialState.COMPLETE if c else TrialState.FAIL for c in completed]
+    assert "Traceback" not in printed
+
+
+# --- interruptions ------------------------------------------------------------------------------
+
+INTERRUPTED = {
+    "search__trials": 8,
+    "training__tokens": "64K",
+    "training__checkpoint_every": "1/8",
+    "training__report_every": "1/8",
+    "training__learning_rate": "{loguniform: [1e-3, 3e-2]}",
+    "model__dropout": 0.1,
+}
+
+
+@pytest.fixture(scope="module")
+def interrupted(start, place):
+    """A search that is killed, resumed, stopped by Ctrl-C and resumed as it says.
+
+    The tables after each session, and the last output.
+    """
+    runs = place / "my runs"
+    folder = runs / "tiny"
+
+    def underway(ended):
+        """So many trials have ended, and another has saved its state."""
+        if count_ended(folder) < ended:
+            return False
+        trials = load_results(folder).trials
+        return trials[trials["status"] == "running"]["checkpoint"].notna().any()
+
+    left = []
+    command = start("tiny.yaml", "--runs-dir", runs, **INTERRUPTED)
+    command.wait_until(lambda: underway(2))
+    command.process.kill()
+    assert command.ended()[0] == -signal.SIGKILL
+    left.append(assert_consistent(folder))
+
+    command = start("tiny.yaml", "--runs-dir", runs, "--resume")
+    command.wait_until(lambda: underway(5))
+    os.killpg(command.process.pid, signal.SIGINT)  # as a terminal does
+    stopped = command.ended()
+    assert command.wait_until_alone()
+    left.append(assert_consistent(folder))
+
+    told = re.search(r"^  python -m raygpt\.tune (.*)$", stopped[1], re.MULTILINE)
+    assert told, stopped[1]
+    finished = start(*shlex.split(told[1])).ended()
+    left.append(assert_consistent(folder))
+    return left, stopped, finished
+
+
+def test_a_killed_search_leaves_its_tables_right(interrupted):
+    killed, *_ = interrupted[0]
+    assert len(killed.trials) < 8
+    assert "running" in set(killed.trials["status"])
+    assert killed.trials["status"].isin(ENDED).sum() >= 2
+    assert killed.trials["training.learning_rate"].notna().all()
+
+
+def test_ctrl_c_ends_it_with_the_command_that_goes_on(interrupted, place):
+    status, printed = interrupted[1]
+    assert status == 130, printed
+    assert "Interrupted: " in printed
+    assert "Traceback" not in printed
+    assert "running" in set(interrupted[0][1].trials["status"])
+
+
+def test_resumed_to_the_end_it_has_all_trials_once(interrupted, place):
+    status, printed = interrupted[2]
+    assert status == 0, printed
+    assert "8 of 8 trials ended" in printed
+    trials = interrupted[0][-1].trials
+    assert sorted(trials["trial_id"]) == [f"{number:04}" for number in range(8)]
+    assert set(trials["status"]) == {"completed", "stopped"}
+    assert trials["error"].isna().all()
+    states = [trial.state for trial in study(place / "my runs/tiny").trials]
+    assert set(states) <= {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL}
+    assert sum(state != TrialState.FAIL for state in states) == 8
+
+
+def test_what_had_ended_is_not_touched_again(interrupted):
+    left = interrupted[0]
+    for before, after in itertools.pairwise(left):
+        names = list(before.trials[before.trials["status"] != "running"]["trial_id"])
+        assert names
+        rows = [results.trials.set_index("trial_id").loc[names] for results in (before, after)]
+        assert rows[0].equals(rows[1])
+        rows = [
+            results.history[results.history["trial_id"].isin(names)].reset_index(drop=True)
+            for results in (before, after)
+        ]
+        assert rows[0].equals(rows[1])
+
+
+def test_proposals_are_those_of_an_undisturbed_search(interrupted, place):
+    search_file = load_search_file(place / "my runs/tiny" / files.SEARCH)
+    trials = interrupted[0][-1].trials.to_dict("records")
+    undisturbed = optuna.create_study()
+    for trial in trials:
+        undisturbed.sampler = make_sampler(search_file.search, int(trial["trial_id"]))
+        values = suggest_values(search_file, undisturbed.ask())
+        assert values == {"training.learning_rate": trial["training.learning_rate"]}
+
+
+def test_a_resumed_trial_ends_where_it_would_have_ended(interrupted, place):
+    left = interrupted[0]
+    before, after = left[0].trials, left[-1].trials.set_index("trial_id")
+    was_running = before[(before["status"] == "running") & before["checkpoint"].notna()]
+    row = after.loc[was_running["trial_id"].iloc[0]]
+    recipe = load_search_file(place / "my runs/tiny" / files.SEARCH).recipe(
+        {"training.learning_rate": row["training.learning_rate"]}
+    )
+    for report in TrainingRun(recipe, prepare_for(recipe), torch.device("cpu")).reports():
+        if report.tokens == row["tokens"]:
+            assert report.bits_per_byte == pytest.approx(row["bits_per_byte"], rel=1e-4)
+            return
+    raise AssertionError("no such report")
+
+
+# --- trials of several workers ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def grouped(start):
+    """A search whose trials are of two workers; some are stopped."""
+    command = start(
+        "tiny.yaml",
+        "--name=grouped",
+        search__trials=4,
+        search__workers_per_trial=2,
+        search__cpus_per_worker=1,
+        search__seed=4,  # good, bad, bad, good
+        search__concurrent=1,
+        training__learning_rate="{choice: [1e-2, 1e-7]}",
+    )
+    return command, command.ended()
+
+
+def test_worker_groups_end_and_leave_no_process(grouped, place):
+    command, (status, printed) = grouped
+    assert status == 0, printed
+    assert command.wait_until_alone()
+    trials = assert_consistent(place / "runs/grouped").trials
+    assert list(trials["training.learning_rate"]) == [1e-2, 1e-7, 1e-7, 1e-2]
+    assert list(trials["status"]) == ["completed", "stopped", "stopped", "completed"]
+    assert list(trials["tokens"]) == [8192, 2048, 2048, 8192]
+    states = [trial.state for trial in study(place / "runs/grouped").trials]
+    assert states == [
+        TrialState.COMPLETE,
+        TrialState.PRUNED,
+        TrialState.PRUNED,
+        TrialState.COMPLETE,
+    ]
+
+
+def test_two_workers_come_to_what_one_comes_to(grouped, place, train_main, tmp_path):
+    recipe = place / "runs/grouped" / files.BEST_RECIPE
+    assert load_search_file(recipe).search.workers_per_trial == 2
+    _, one = train_main(recipe, tmp_path)
+    two = load_results(place / "runs/grouped").best
+    for name in ("bits_per_byte", "bits_per_token"):
+        assert one[name] == pytest.approx(two[name], rel=1e-4)
+
+
+# --- refusals -----------------------------------------------------------------------------------
+
+
+def test_what_cannot_run_is_one_message_and_leaves_nothing(start, place):
+    refused = place / "refused"
+    (refused / "taken").mkdir(parents=True)
+    attempts = {
+        "taken is there already and is not overwritten; go on with it with --resume, or start "
+        "another run with --name NAME": ["--name=taken"],
+        "training.tokns: unknown key": ["--set=training.tokns=1"],
+        "--scale full needs a GPU": ["--scale=full"],
+        "--scale mini: ": ["--scale=mini"],
+        "there is no run in": ["--resume"],
+        "a trial needs 1 worker with 64 CPU": ["--set=search.cpus_per_worker=64"],
+    }
+    started = {
+        message: start("tiny.yaml", "--runs-dir", refused, *arguments)
+        for message, arguments in attempts.items()
+    }
+    for message, command in started.items():
+        status, printed = command.ended()
+        assert status == 2, printed
+        assert printed.startswith("error: ")
+        assert message in printed
+        assert printed.count("\n") == 1
+        assert command.wait_until_alone()
+    assert [path.name for path in refused.iterdir()] == ["taken"]
+    assert list((refused / "taken").iterdir()) == []
