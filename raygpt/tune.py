@@ -4,6 +4,7 @@ import argparse
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from raygpt.command import (
     add_recipe_arguments,
@@ -11,6 +12,9 @@ from raygpt.command import (
     prepare_with_progress,
     run_command,
 )
+
+if TYPE_CHECKING:
+    from raygpt.data.dataset import Dataset
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,21 +40,25 @@ def main(arguments: list[str] | None = None) -> int:
     search_file = opened.at_hand(options, gpus)
     needed = cluster.placement(search_file.search, gpus)
     recipe = scale.example_recipe(search_file)
-    rate = None
-    # Ray's start is mostly waiting, which is time enough for what else is to be done first.
-    with ThreadPoolExecutor(max_workers=1) as background:
-        if not joined:
-            start = background.submit(cluster.start_on_this_machine, needed.workers > 1)
+
+    def prepare() -> tuple["Dataset", float | None]:
         dataset = prepare_with_progress(recipe, console)
-        if not gpus and not opened.resumed:
-            rate = tokens_per_second(recipe, dataset, threads=max(1, int(needed.cpus)))
+        if gpus or opened.resumed:
+            return dataset, None
+        return dataset, tokens_per_second(recipe, dataset, threads=max(1, int(needed.cpus)))
 
-        from raygpt.search.estimate import expected_budgets
-        from raygpt.search.search import run_search
-        from raygpt.search.summary import summarise
-
+    # Ray's start is mostly waiting, which is time enough for what else is to be done first. Ray
+    # itself has to be started by the main thread: its processes end with the thread that did.
+    with ThreadPoolExecutor(max_workers=1) as background:
+        preparation = background.submit(prepare)
         if not joined:
-            start.result()
+            cluster.start_on_this_machine(dashboard=needed.workers > 1)
+        dataset, rate = preparation.result()
+
+    from raygpt.search.estimate import expected_budgets
+    from raygpt.search.search import run_search
+    from raygpt.search.summary import summarise
+
     at_once = cluster.cluster_trials_at_once(needed)
 
     line = f"{cluster.describe_hardware(gpus)}: " + scale.describe_scale(

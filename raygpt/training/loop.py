@@ -329,7 +329,7 @@ class TrainingRun:
         self.optimizer.load_state_dict(state["optimizer"])
 
     def _identity(self) -> dict[str, str]:
-        """What decides the numbers of a run, as text; the corpus does by the tokens' fingerprint."""
+        """What decides the numbers of a run, as text; of the corpus, its fingerprint."""
         sections = self.recipe.model_dump(
             include={"data", "model", "training"},
             exclude={
