@@ -56,7 +56,7 @@ def describe_scale(search_file: SearchFile, full: SearchFile, gpus: float, trial
     recipe = example_recipe(search_file)
     trials = f"{trials} {budget_tokens(recipe):,} tokens"
     model = f"{recipe.model.d_model} wide, {recipe.model.n_layers} layers, on {recipe.data.corpus}"
-    if search_file == full:
+    if search_file == full or search_file.scale == "full":
         return f"running {full.path} in full ({trials}; {model})"
     force = "--scale full" + ("" if gpus else " --allow-cpu")
     return f"running the mini scale instead ({trials}; {model}; {force} forces the full one)"

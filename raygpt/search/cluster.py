@@ -174,6 +174,8 @@ def hold_logs() -> MemoryHandler:
     """Keep what Ray and Optuna have to say from the terminal until `send_logs_to`."""
     held = MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1)
     logging.captureWarnings(True)
+    # It misses the result files that TUNE_DISABLE_AUTO_CALLBACK_LOGGERS does without.
+    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     _handle_logs(held)
     return held
 
