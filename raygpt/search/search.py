@@ -1,5 +1,6 @@
 """The assembly: sampler, scheduler, trials and tables make a search."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -68,7 +69,22 @@ def run_search(
     )
     with progress:
         tuner.fit()
+    remove_stray_checkpoints(tables)
     return load_results(folder)
+
+
+def remove_stray_checkpoints(tables: RunTables) -> None:
+    """Delete what the workers of groups saved while Tune was deciding to stop them.
+
+    They do not wait for its decision, and nothing refers to those checkpoints.
+    """
+    for row in tables.trials:
+        if "checkpoint" not in row:
+            continue
+        kept = tables.folder / row["checkpoint"]
+        for folder in kept.parent.glob("checkpoint_*/"):
+            if folder != kept:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def rewind(tables: RunTables, unfinished: list[int]) -> Mapping[int, str | None]:
