@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
             cluster.start_on_this_machine(dashboard=needed.workers > 1)
         dataset, rate = preparation.result()
 
-    from raygpt.search.estimate import expected_budgets
+    from raygpt.search.estimate import expected_seconds
     from raygpt.search.search import run_search
     from raygpt.search.summary import summarise
 
@@ -65,8 +65,9 @@ def main(arguments: list[str] | None = None) -> int:
         search_file, opened.full, gpus, f"{search_file.search.trials} trials of up to"
     )
     if rate:
-        tokens = expected_budgets(search_file.search) * budget.budget_tokens(recipe)
-        seconds = tokens / (rate * needed.workers * at_once)
+        seconds = expected_seconds(
+            search_file.search, budget.budget_tokens(recipe), rate * needed.workers * at_once
+        )
         line += f", {scale.describe_seconds(seconds)}"
     console.print(f"{line}.\n{scale.describe_budget(recipe, len(dataset.train))}", soft_wrap=True)
 

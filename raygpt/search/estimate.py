@@ -12,6 +12,23 @@ from raygpt.search.trial import rung_time
 
 SIMULATIONS = 20
 
+# Of searches of the mini scale on two cores: starting Ray and the first trials, and what trials
+# side by side, evaluation and the last one on its own add to the bare training time.
+START_SECONDS = 25
+OVERHEAD = 1.25
+
+
+def expected_seconds(search: Search, budget_tokens: int, tokens_per_second: float) -> float:
+    """How long a search takes.
+
+    Args:
+        search: the recipe's section.
+        budget_tokens: of one trial.
+        tokens_per_second: of all trials at once, by bare training steps.
+    """
+    tokens = expected_budgets(search) * budget_tokens
+    return START_SECONDS + OVERHEAD * tokens / tokens_per_second
+
 
 def expected_budgets(search: Search) -> float:
     """How many full budgets of tokens a search takes, were its trials to end in random order."""
