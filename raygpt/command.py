@@ -36,8 +36,11 @@ def run_command(main: Callable[[], int | None]) -> None:
         sys.exit(130)
 
 
-def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of a command that runs a recipe file into a run folder."""
+def parse_recipe_arguments(
+    command: str, description: str | None, arguments: list[str] | None
+) -> argparse.Namespace:
+    """The command line of a command that runs a recipe file into a run folder."""
+    parser = argparse.ArgumentParser(prog=f"python -m raygpt.{command}", description=description)
     parser.add_argument("file", type=Path, metavar="FILE", help="recipe, a YAML file")
     parser.add_argument(
         "--scale",
@@ -66,6 +69,7 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="go on with a run that was interrupted"
     )
+    return parser.parse_args(arguments)
 
 
 def run_name(text: str) -> str:

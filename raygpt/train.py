@@ -1,14 +1,13 @@
 """`python -m raygpt.train FILE`: train one recipe without ranges on this machine, without Ray."""
 
-import argparse
 import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raygpt.command import (
-    add_recipe_arguments,
     open_recipe,
+    parse_recipe_arguments,
     prepare_with_progress,
     run_command,
 )
@@ -26,7 +25,7 @@ TRIAL = "0000"
 
 def main(arguments: list[str] | None = None) -> int:
     """Train or resume; the run folder is that of a search of one trial."""
-    options = parse(arguments)
+    options = parse_recipe_arguments("train", __doc__, arguments)
     opened = open_recipe(options)
 
     from raygpt.results.run_folder import create_run, hold_run, refuse_other_kind
@@ -181,13 +180,6 @@ def describe(report: "Report") -> str:
             f"{report.tokens_per_second:,.0f} tokens/s",
         ]
     )
-
-
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m raygpt.train", description=__doc__)
-    add_recipe_arguments(parser)
-    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

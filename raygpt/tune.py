@@ -1,14 +1,13 @@
 """`python -m raygpt.tune FILE`: search the ranges of a recipe."""
 
-import argparse
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from raygpt.command import (
-    add_recipe_arguments,
     open_recipe,
+    parse_recipe_arguments,
     prepare_with_progress,
     run_command,
 )
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run or resume a search; its tables, log and best recipe stand in the run folder."""
-    options = parse(arguments)
+    options = parse_recipe_arguments("tune", __doc__, arguments)
     opened = open_recipe(options)
     folder = opened.folder
 
@@ -80,13 +79,6 @@ def main(arguments: list[str] | None = None) -> int:
     text, status = summarise(results, search_file)
     console.print(text, soft_wrap=True)
     return status
-
-
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m raygpt.tune", description=__doc__)
-    add_recipe_arguments(parser)
-    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":
