@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from raygpt.recipe.errors import RecipeError, allowed
 from raygpt.recipe.ranges import Choice, Int, Range, read_range
-from raygpt.recipe.schema import Data, Model, Recipe, Search, Training
+from raygpt.recipe.schema import Confirm, Data, Model, Recipe, Search, Training
 
 SECTIONS = {"data": Data, "model": Model, "training": Training, "search": Search}
 
@@ -24,6 +24,9 @@ FIELDS: dict[str, FieldInfo] = {
         for key, field in model.model_fields.items()
     },
 }
+
+GROUPS = {"search.confirm": Confirm}
+"""Settings that hold keys of their own."""
 
 REQUIRED = tuple(key for key, field in FIELDS.items() if field.is_required() and key != "name")
 
@@ -42,12 +45,17 @@ def read_value(key: str, given: Any) -> Any:
         return _adapter(key).validate_python(given)
     except ValidationError as error:
         first = error.errors()[0]
+    field, name = FIELDS[key], ""
+    if key in GROUPS and first["loc"]:
+        inner = first["loc"][0]
+        field, name = GROUPS[key].model_fields[inner], f"{inner} "
     if "error" in first.get("ctx", {}):
-        raise first["ctx"]["error"]
+        found = first["ctx"]["error"]
+        raise RecipeError(name + found.message, found.hint)
     if first["type"] == "literal_error":
         names = re.findall(r"'([^']*)'", first["ctx"]["expected"])
         raise RecipeError("is not one of its values", allowed(given, names))
-    raise RecipeError(f"must be {_bounds(FIELDS[key])}")
+    raise RecipeError(f"{name}must be {_bounds(field)}")
 
 
 def read_field_range(key: str, given: Mapping[str, Any]) -> Range:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from fractions import Fraction
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -92,6 +93,25 @@ def _betas(value: Any) -> tuple[float, float]:
     if not all(0 <= beta < 1 for beta in betas):
         raise RecipeError("must both be from 0 to below 1", "write them like [0.9, 0.95]")
     return betas
+
+
+def _confirm(value: Any) -> Any:
+    hint = "write it like {top: 3, seeds: 3}, or null"
+    if value is not None and not isinstance(value, (Mapping, Section)):
+        raise RecipeError("must hold keys of its own", hint)
+    for name in value if isinstance(value, Mapping) else ():
+        if name not in Confirm.model_fields:
+            raise RecipeError(f'"{name}" is no key of it', allowed(name, Confirm.model_fields))
+    return value
+
+
+def _run_folders(value: Any) -> tuple[str, ...]:
+    hint = "write a list of run folders, such as [runs/lr_sched]"
+    if not isinstance(value, (list, tuple)):
+        raise RecipeError("must be a list", hint)
+    if not all(isinstance(folder, str) and folder.strip() for folder in value):
+        raise RecipeError("must name folders", hint)
+    return tuple(_absolute(folder) for folder in value)
 
 
 def _whole_above_one(value: float | None) -> float | None:
@@ -189,6 +209,13 @@ class Training(Section):
     )
 
 
+class Confirm(Section):
+    """How the best of a search are trained again, to see which differences are real."""
+
+    top: Count = Field(3, ge=1, description="How many configurations, beside the baseline.")
+    seeds: Count = Field(3, ge=2, description="Runs of each, with seeds of their own.")
+
+
 class Search(Section):
     """How values for the ranges are proposed, judged and placed on the cluster."""
 
@@ -200,6 +227,12 @@ class Search(Section):
     rungs: Annotated[tuple[Fraction, ...], BeforeValidator(_rungs)] = Field(
         (Fraction(1, 9), Fraction(1, 3), Fraction(1)),
         description="Fractions of the budget at which trials are judged, ascending to 1.",
+    )
+    rung_metric: Literal["cooldown", "average", "raw"] = Field(
+        "cooldown",
+        description="What a trial is judged by at a rung below its full budget: cooldown trains "
+        "it to the end as if the rung were its budget, and goes back if it may go on; average "
+        "takes an average of its weights; raw takes it as it stands.",
     )
     reduction_factor: Number = Field(
         3.0, gt=1, description="One trial in so many goes on past a rung (asha)."
@@ -222,6 +255,18 @@ class Search(Section):
     )
     concurrent: Count | None = Field(
         None, ge=1, description="Most trials at once; null is what the cluster has room for."
+    )
+    confirm: Annotated[Confirm | None, BeforeValidator(_confirm)] = Field(
+        None, description="Train the best configurations again after the search; null is not to."
+    )
+    warm_start: Annotated[tuple[str, ...], BeforeValidator(_run_folders)] = Field(
+        (), description="Run folders of earlier searches whose trials the sampler learns from."
+    )
+    hang_timeout: Number | None = Field(
+        None,
+        gt=0,
+        description="Seconds without a sign of a trial after which it is given up; null is ten "
+        "times the longest pause of the search so far, and at least 120.",
     )
 
 

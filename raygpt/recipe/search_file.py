@@ -11,7 +11,15 @@ from typing import Any
 
 from raygpt.recipe.consistency import Contradiction, contradictions
 from raygpt.recipe.errors import RecipeError, all_of, allowed
-from raygpt.recipe.fields import FIELDS, REQUIRED, SECTIONS, nested, read_field_range, read_value
+from raygpt.recipe.fields import (
+    FIELDS,
+    GROUPS,
+    REQUIRED,
+    SECTIONS,
+    nested,
+    read_field_range,
+    read_value,
+)
 from raygpt.recipe.ranges import Range
 from raygpt.recipe.schema import Data, Recipe, Search
 from raygpt.recipe.settings import Settings, read_file, read_overrides
@@ -139,7 +147,7 @@ def _read(settings: Settings, path: Path) -> tuple[dict[str, Any], dict[str, Ran
             continue
         given = settings[key].entry.plain()
         try:
-            if isinstance(given, dict):
+            if isinstance(given, dict) and key not in GROUPS:
                 ranges[key] = read_field_range(key, given)
             else:
                 fixed[key] = read_value(key, given)

@@ -7,6 +7,7 @@ from fractions import Fraction
 from io import StringIO
 from typing import Any
 
+from pydantic import BaseModel
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
@@ -37,6 +38,8 @@ def settings_to_yaml(settings: Mapping[str, Any]) -> str:
 def _plain(value: Any) -> Any:
     if hasattr(value, "as_yaml"):
         value = value.as_yaml()
+    if isinstance(value, BaseModel):
+        value = value.model_dump()
     if isinstance(value, Fraction):
         return format_fraction(value)
     if isinstance(value, Mapping):

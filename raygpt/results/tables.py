@@ -14,14 +14,17 @@ Columns of `trials`, each searched value following under its dotted name:
 | next_token_accuracy | share of validation tokens that were the model's first choice |
 | seconds | spent on training and evaluation |
 | tokens_per_second | tokens_trained / seconds |
+| baseline | whether these are the recipe's own starting values |
+| confirms | trial_id of the trial whose values this one trains again with another seed |
 | seed | of initialisation, data order and dropout |
 | error | what ended a failed or diverged trial |
 | checkpoint | folder of the last saved state, relative to the run folder where it lies inside |
 | checkpoint_tokens | tokens_trained of that state |
 
-Columns of `history`: trial_id, tokens, tokens_trained, rung (missing between rungs), bits_per_byte,
-bits_per_token and next_token_accuracy (at rungs), train_bits_per_token (mean since the report
-before, dropout on), learning_rate, gradient_norm, tokens_per_second, seconds, time (UTC).
+Columns of `history`: trial_id, tokens, tokens_trained, cooldown (whether this is off the trunk, on the
+way to a rung), rung (missing between rungs), bits_per_byte, bits_per_token and next_token_accuracy
+(at rungs), train_bits_per_token (mean since the report before, dropout on), learning_rate,
+gradient_norm, tokens_per_second, seconds, time (UTC).
 """
 
 from collections.abc import Iterable
@@ -48,6 +51,8 @@ TRIAL_COLUMNS = {
     "next_token_accuracy": "float64",
     "seconds": "float64",
     "tokens_per_second": "float64",
+    "baseline": "boolean",
+    "confirms": "string",
     "seed": "Int64",
     "error": "string",
     "checkpoint": "string",
@@ -57,6 +62,7 @@ HISTORY_COLUMNS = {
     "trial_id": "string",
     "tokens": "Int64",
     "tokens_trained": "Int64",
+    "cooldown": "boolean",
     "rung": "Int64",
     "bits_per_byte": "float64",
     "bits_per_token": "float64",
@@ -106,10 +112,23 @@ class RunTables:
         """A dictionary a report, in the order in which they came."""
         return list(self._history)
 
-    def begin_trial(self, trial_id: str, seed: int, values: dict[str, Any]) -> None:
+    def begin_trial(
+        self,
+        trial_id: str,
+        seed: int,
+        values: dict[str, Any],
+        baseline: bool = False,
+        confirms: str | None = None,
+    ) -> None:
         """A trial starts, or one that was interrupted goes on."""
         if trial_id not in self._trials:
-            self._trials[trial_id] = {"trial_id": trial_id, "seed": seed, **values}
+            self._trials[trial_id] = {
+                "trial_id": trial_id,
+                "baseline": baseline,
+                "seed": seed,
+                **({"confirms": confirms} if confirms else {}),
+                **values,
+            }
         self._trials[trial_id]["status"] = "running"
         self._trials[trial_id].pop("error", None)
         self._write()
