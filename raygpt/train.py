@@ -17,6 +17,7 @@ from raygpt.recipe import budget, scale
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from raygpt.recipe.schema import Recipe
     from raygpt.results.tables import RunTables
     from raygpt.training.loop import Report, TrainingRun
 
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(highlight=False, markup=False, emoji=False)
     gpus = min(1, torch.cuda.device_count())
     chosen = opened.at_hand(options, gpus)
-    recipe = chosen.single_recipe()
+    recipe = without_cooldowns(chosen.single_recipe())
     dataset = prepare_with_progress(recipe, console)
     what = scale.describe_scale(chosen, opened.full, gpus, "one run of")
     line = f"Found {'a' if gpus else 'no'} GPU: {what}"
@@ -80,6 +81,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 130
 
 
+def without_cooldowns(recipe: "Recipe") -> "Recipe":
+    """The recipe for a run that nobody stops at a rung: cooldowns would be tokens for nothing."""
+    search = recipe.search.model_copy(update={"rung_metric": "raw"})
+    return recipe.model_copy(update={"search": search})
+
+
 class Interrupted(Exception):
     """Ctrl-C or SIGTERM; the run stands between two steps and can be saved."""
 
@@ -105,7 +112,7 @@ def train(run: "TrainingRun", tables: "RunTables", console: "Console") -> bool:
     from raygpt.training.loop import CHECKPOINT_FOLDER, TrainingDiverged
 
     checkpoint = tables.folder.absolute() / CHECKPOINT_FOLDER
-    report_steps = budget.report_steps(run.recipe)
+    report_steps = {*run.report_steps, *budget.rung_steps(run.recipe)}
     interrupted = False
 
     def interrupt(*_) -> None:
@@ -141,14 +148,14 @@ def train(run: "TrainingRun", tables: "RunTables", console: "Console") -> bool:
                 tables.add_report(TRIAL, report.metrics())
                 if report.checkpoint_due:
                     save()
-                pace = (
-                    f"{report.train_bits_per_token:.3f} bits per token, "
-                    f"{report.tokens_per_second:,.0f} tokens/s"
+                progress.update(
+                    task,
+                    description=f"{report.train_bits_per_token:.3f} bits per token, "
+                    f"{report.tokens_per_second:,.0f} tokens/s",
                 )
-                progress.update(task, description=pace)
                 if report.rung is not None or not terminal:
                     progress.console.print(describe(report), soft_wrap=True)
-                if interrupted and report.step < report_steps[-1]:
+                if interrupted and report.step < budget.steps(run.recipe):
                     raise Interrupted
         except Interrupted:
             save()

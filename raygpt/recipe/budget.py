@@ -39,12 +39,12 @@ def rung_steps(recipe: Recipe) -> tuple[int, ...]:
 
 
 def report_steps(recipe: Recipe) -> tuple[int, ...]:
-    """The steps, ascending, at which the training curve is reported: the rungs among them."""
+    """The steps, ascending, at which the training curve is reported, rungs aside."""
     return _regular_steps(recipe, recipe.training.report_every)
 
 
 def checkpoint_steps(recipe: Recipe) -> tuple[int, ...]:
-    """The steps, ascending, after which a checkpoint is written: the rungs among them."""
+    """The steps, ascending, after which a checkpoint is written, rungs aside."""
     return _regular_steps(recipe, recipe.training.checkpoint_every)
 
 
@@ -54,4 +54,4 @@ def _step_at(recipe: Recipe, fraction: Fraction) -> int:
 
 def _regular_steps(recipe: Recipe, every: Fraction) -> tuple[int, ...]:
     multiples = (_step_at(recipe, n * every) for n in range(1, int(1 / every) + 1))
-    return tuple(sorted({*multiples, *rung_steps(recipe)}))
+    return tuple(sorted(set(multiples)))

@@ -21,9 +21,10 @@ SECTIONS = {
         "micro_batch": 4,
         "learning_rate": 3e-3,
         "report_every": "1/4",
+        "checkpoint_every": 1,
         "precision": "fp32",
     },
-    "search": {},
+    "search": {"rung_metric": "raw"},
 }
 
 

@@ -27,12 +27,12 @@ TIMINGS = ("seconds", "tokens_per_second")
 
 
 def figures(reports):
-    """What the reports say, without what depends on the clock."""
+    """What the reports say in numbers, without what depends on the clock."""
     return [
         {
             name: value
             for name, value in asdict(report).items()
-            if value is not None and name not in TIMINGS
+            if value is not None and name not in (*TIMINGS, "rung_metric")
         }
         for report in reports
     ]
@@ -367,6 +367,7 @@ def test_the_time_spent_is_kept_over_a_resumption(recipe_of, dataset, tmp_path):
         ("training", "tokens", 36 * 64),
         ("model", "dropout", 0.25),
         ("data", "validation_tokens", 500),
+        ("search", "rung_metric", "cooldown"),
     ],
 )
 def test_a_checkpoint_of_another_recipe_is_refused(
@@ -391,7 +392,7 @@ def test_a_checkpoint_of_another_dataset_is_refused(recipe_of, dataset, small_da
 
 def test_what_decides_no_number_may_differ(recipe_of, dataset, tmp_path):
     TrainingRun(recipe_of(), dataset).save(tmp_path)
-    recipe = recipe_of(search={"trials": 7, "rungs": ["1/2", 1]}, data={"cache": "/elsewhere"})
+    recipe = recipe_of(search={"trials": 7, "seed": 3}, data={"cache": "/elsewhere"})
     TrainingRun(recipe, dataset).load(tmp_path)
 
 
@@ -423,31 +424,230 @@ def test_a_save_that_fails_leaves_the_old_checkpoint(recipe_of, dataset, tmp_pat
     assert (tmp_path / CHECKPOINT_FILE).read_bytes() == before
 
 
+# --- rungs ----------------------------------------------------------------------------------
+
+COOLED = {"rungs": ["1/3", "2/3", 1], "rung_metric": "cooldown"}
+HELD = {"hold": 0.5, "warmup": 0.1, "report_every": "1/6"}
+
+
+@pytest.fixture(scope="module")
+def cooled(recipe_of):
+    """18 steps, rungs at 6 and 12 with cooldowns from 4 and 7."""
+    return recipe_of(model={"dropout": 0.2}, training=HELD, search=COOLED)
+
+
+def test_the_trunk_is_bit_for_bit_what_it_is_without_cooldowns(recipe_of, dataset, cooled):
+    plain = TrainingRun(
+        recipe_of(model={"dropout": 0.2}, training=HELD, search=COOLED | {"rung_metric": "raw"}),
+        dataset,
+    )
+    run = TrainingRun(cooled, dataset)
+    expected = {report.step: report for report in plain.reports()}
+    seen = 0
+    for report in run.reports():
+        if report.cooldown:
+            continue
+        seen += 1
+        same = expected[report.step]
+        for name in ("train_bits_per_token", "gradient_norm", "learning_rate", "tokens"):
+            assert getattr(report, name) == getattr(same, name), (report.step, name)
+    assert seen >= 6
+    assert report.bits_per_byte == same.bits_per_byte
+    assert_same_state(run, plain)
+
+
+def test_a_cooldown_ends_as_a_run_over_the_rungs_budget_does(recipe_of, dataset, cooled):
+    """With the warmup of the full budget, that of a run over 12 steps is as long as theirs."""
+    run = TrainingRun(cooled, dataset)
+    rung = next(report for report in run.reports() if report.rung == 1)
+    short = {"tokens": 12 * 64, "warmup": 0.15}
+    alone = TrainingRun(
+        recipe_of(model={"dropout": 0.2}, training=HELD | short, search={"rungs": [1]}), dataset
+    )
+    # The same order of the data: a function of the seed and the budget's windows.
+    alone.batches = run.batches
+    *_, last = alone.reports()
+    assert rung.bits_per_byte == last.bits_per_byte
+    assert (rung.tokens, rung.learning_rate) == (last.tokens, last.learning_rate)
+
+
+def test_reports_say_where_they_stand_and_what_was_trained(dataset, cooled):
+    run = TrainingRun(cooled, dataset)
+    trained = 0
+
+    def count():
+        nonlocal trained
+        trained += 64
+
+    rows = []
+    for report in run.reports(count):
+        assert report.tokens_trained == trained
+        rows.append((report.tokens // 64, report.cooldown, report.rung, run.step))
+    assert [(segment.start, segment.stop) for segment in run.plan] == [
+        (0, 4),
+        (4, 6),
+        (4, 7),
+        (7, 12),
+        (7, 18),
+    ]
+    # The last column: a report at a cooldown's end comes when the run is back on its trunk.
+    assert rows == [
+        (3, False, None, 3),
+        (6, True, 0, 4),
+        (6, False, None, 6),
+        (9, True, None, 9),
+        (12, True, 1, 7),
+        (9, False, None, 9),
+        (12, False, None, 12),
+        (15, False, None, 15),
+        (18, False, 2, 18),
+    ]
+    assert trained == 64 * (18 + 2 + 5)
+
+
+@pytest.mark.parametrize("metric", ["cooldown", "average"])
+def test_a_run_with_rungs_resumed_at_every_report_is_the_same_run(
+    recipe_of, dataset, tmp_path, metric
+):
+    search = COOLED | {"rung_metric": metric}
+    recipe = recipe_of(model={"dropout": 0.2}, training=HELD, search=search)
+    expected = figures(TrainingRun(recipe, dataset).reports())
+    found = []
+    for _ in expected:
+        run = TrainingRun(recipe, dataset)
+        if found:
+            run.load(tmp_path)
+        report = next(run.reports())
+        run.save(tmp_path)
+        found += figures([report])
+    assert found == expected
+
+
+@pytest.mark.parametrize("step", [4, 5, 6, 7, 8])
+def test_a_run_saved_within_a_segment_goes_on_bit_for_bit(dataset, tmp_path, cooled, step):
+    whole = TrainingRun(cooled, dataset)
+    expected = figures(whole.reports())
+    broken = TrainingRun(cooled, dataset)
+    stop_after(broken, step, lambda: broken.save(tmp_path))
+    resumed = TrainingRun(cooled, dataset)
+    resumed.load(tmp_path)
+    found = figures(resumed.reports())
+    assert found == expected[-len(found) :]
+    assert_same_state(resumed, whole)
+
+
+def test_a_snapshot_in_the_hosts_memory_serves_as_well(dataset, cooled, monkeypatch):
+    """What a device without room does, tried on a CPU as far as that goes."""
+    expected = figures(TrainingRun(cooled, dataset).reports())
+    asked = []
+    monkeypatch.setattr(
+        "raygpt.training.snapshot._has_room", lambda device, size: asked.append(size)
+    )
+    run = TrainingRun(cooled, dataset)
+    assert figures(run.reports()) == expected
+    parameters = sum(parameter.numel() for parameter in run.model.parameters())
+    # Weights and AdamW's two moments in float32, its step counts, and the sum of the loss.
+    assert 12 * parameters < asked[0] < 12.1 * parameters
+
+
+def test_averaged_weights_are_judged_at_rungs_and_left_alone_otherwise(recipe_of, dataset):
+    search = COOLED | {"rung_metric": "average"}
+    run = TrainingRun(recipe_of(training=HELD, search=search), dataset)
+    weights = []
+    rungs = []
+    for report in run.reports(lambda: weights.append(run.model.final_norm.weight.clone())):
+        if report.rung is not None:
+            rungs.append(report)
+            assert report.tokens == report.tokens_trained
+    plain = TrainingRun(recipe_of(training=HELD, search=COOLED | {"rung_metric": "raw"}), dataset)
+    raw = [report for report in plain.reports() if report.rung is not None]
+    assert_same_state(run, plain)
+    assert rungs[-1].bits_per_byte == raw[-1].bits_per_byte
+    # Of 12 steps the last 10/12 weighs 10/12, 11/12 of the rest 10/11, and so on.
+    average = weights[0].clone()
+    for number, weight in enumerate(weights[1:], start=1):
+        average.lerp_(weight, min(1, 10 / (number + 1)))
+    torch.testing.assert_close(run.averaged.module.final_norm.weight, average)
+    assert not torch.equal(average, weights[-1])
+    assert rungs[1].bits_per_byte != raw[1].bits_per_byte
+
+
+def test_all_metrics_can_be_taken_along_one_run(recipe_of, dataset, cooled):
+    metrics = ("raw", "average", "cooldown")
+    together = [
+        (report.rung, report.rung_metric, report.bits_per_byte)
+        for report in TrainingRun(cooled, dataset, rung_metrics=metrics).reports()
+        if report.rung is not None
+    ]
+    assert len(together) == 7
+    for metric in metrics:
+        apart = TrainingRun(cooled, dataset, rung_metrics=[metric]).reports()
+        for report in apart:
+            if report.rung is not None:
+                assert (report.rung, report.rung_metric, report.bits_per_byte) in together
+
+
 # --- divergence -----------------------------------------------------------------------------
 
 
-def test_an_absurd_learning_rate_diverges(recipe_of, dataset):
+def test_an_absurd_learning_rate_diverges_at_its_first_sign(recipe_of, dataset):
     recipe = recipe_of(training={"learning_rate": 1e30, "warmup": 0.0})
-    with pytest.raises(TrainingDiverged, match=r"training loss is nan after 128 tokens"):
-        list(TrainingRun(recipe, dataset).reports())
+    run = TrainingRun(recipe, dataset)
+    with pytest.raises(TrainingDiverged, match=r"training loss is nan at \d+ tokens"):
+        list(run.reports())
+    # The first step ruins the weights, the second shows it, and the third has looked.
+    assert run.step <= 2
 
 
 def test_weights_ruined_by_the_last_step_alone_are_seen(recipe_of, dataset):
     # The only step has a finite loss; what it leaves behind has none.
     training = {"learning_rate": 1e30, "warmup": 0.0, "tokens": 64}
     run = TrainingRun(recipe_of(training=training, search={"rungs": [1]}), dataset)
-    with pytest.raises(TrainingDiverged, match=r"validation loss is nan after 64 tokens"):
+    with pytest.raises(TrainingDiverged, match=r"validation loss is nan at 64 tokens"):
         list(run.reports())
 
 
-def test_weights_that_are_no_numbers_are_seen_at_the_next_report(recipe_of, dataset):
-    run = TrainingRun(recipe_of(), dataset)
-    reports = run.reports()
-    assert math.isfinite(next(reports).train_bits_per_token)
-    with torch.no_grad():
-        run.model.final_norm.weight[3] = math.nan
-    with pytest.raises(TrainingDiverged, match="after 256 tokens at a learning rate of"):
-        next(reports)
+def test_weights_that_are_no_numbers_are_seen_after_a_step(recipe_of, dataset):
+    run = TrainingRun(recipe_of(training={"report_every": 1}, search={"rungs": [1]}), dataset)
+
+    def ruin():
+        if run.step == 5:
+            with torch.no_grad():
+                run.model.final_norm.weight[3] = math.nan
+
+    with pytest.raises(TrainingDiverged, match="training loss is nan at"):
+        next(run.reports(ruin))
+    assert run.step <= 7
+
+
+def test_a_finite_loss_that_has_left_all_reason_diverges(recipe_of, dataset):
+    training = {"learning_rate": 10.0, "warmup": 0.0, "report_every": 1}
+    run = TrainingRun(recipe_of(training=training, search={"rungs": [1]}), dataset)
+    with pytest.raises(TrainingDiverged, match=r"loss is [\d.]+ bits per token \(a guess has 8"):
+        next(run.reports())
+    assert 10 <= run.step < 13
+
+
+def test_a_spike_that_heals_is_no_divergence(recipe_of, dataset):
+    run = TrainingRun(recipe_of(search={"rungs": [1]}), dataset)
+    weights = run.model.token_embedding.weight
+
+    def spike():
+        with torch.no_grad():
+            if run.step == 3:
+                weights.mul_(100)
+            if run.step == 8:
+                weights.div_(100)
+
+    reports = list(run.reports(spike))
+    assert max(report.train_bits_per_token for report in reports) > 3 * math.log2(300)
+    assert reports[-1].rung == 0
+
+
+def test_a_model_at_its_start_is_not_taken_for_a_diverged_one(recipe_of, dataset):
+    recipe = recipe_of(training={"learning_rate": 1e-9, "tokens": 30 * 64})
+    *_, last = TrainingRun(recipe, dataset).reports()
+    assert last.rung == 2
 
 
 # --- compiled -------------------------------------------------------------------------------

@@ -1,0 +1,27 @@
+"""Averaged weights: a look at where training would come to rest, at no tokens."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+SHARE = 0.1
+
+
+def averaged(model: nn.Module) -> AveragedModel:
+    """A model of the running average of another one's weights, over the last tenth of its steps.
+
+    At step n the average moves by 1/(0.1 n) of the way to the weights: an exponential average
+    whose memory grows with the run (polynomial-decay averaging; Shamir and Zhang, 2013).
+    `update_parameters(model)` is to be called after every step.
+    """
+    return AveragedModel(model, multi_avg_fn=_move)
+
+
+@torch.no_grad()
+def _move(
+    averages: Sequence[torch.Tensor], weights: Sequence[torch.Tensor], steps_before: torch.Tensor
+) -> None:
+    share = min(1.0, 1 / (SHARE * (float(steps_before) + 1)))
+    torch._foreach_lerp_(averages, weights, share)

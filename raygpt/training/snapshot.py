@@ -1,0 +1,43 @@
+"""Copies of a run's state in memory, to come back to."""
+
+from typing import Any
+
+import torch
+
+
+def snapshot(state: Any, device: torch.device) -> Any:
+    """A copy of nested dictionaries and lists of tensors that training does not change.
+
+    The tensors are kept on the device where it has room for them beside the most that training
+    has ever needed, else in the host's memory.
+    """
+    place = device if _has_room(device, _size(state)) else torch.device("cpu")
+    return _copied(state, place)
+
+
+def _copied(state: Any, place: torch.device) -> Any:
+    if isinstance(state, torch.Tensor):
+        return state.detach().to(place, copy=True)
+    if isinstance(state, dict):
+        return {key: _copied(value, place) for key, value in state.items()}
+    if isinstance(state, list):
+        return [_copied(value, place) for value in state]
+    return state
+
+
+def _size(state: Any) -> int:
+    """Bytes of all tensors."""
+    if isinstance(state, torch.Tensor):
+        return state.numel() * state.element_size()
+    if isinstance(state, dict):
+        state = list(state.values())
+    return sum(map(_size, state)) if isinstance(state, list) else 0
+
+
+def _has_room(device: torch.device, size: int) -> bool:
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.max_memory_allocated(device)
+    # A tenth for what the allocator loses between blocks.
+    return 1.1 * size < free + kept
