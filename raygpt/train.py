@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     from raygpt.results.tables import RunTables
     from raygpt.training.loop import CHECKPOINT_FOLDER, TrainingRun
-    from raygpt.training.probe import tokens_per_second
+    from raygpt.training.probe import measure_pace
 
     console = Console(highlight=False, markup=False, emoji=False)
     gpus = min(1, torch.cuda.device_count())
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     what = scale.describe_scale(chosen, opened.full, gpus, "one run of")
     line = f"Found {'a' if gpus else 'no'} GPU: {what}"
     if not gpus:
-        rate = tokens_per_second(recipe, dataset, torch.get_num_threads())
+        rate = measure_pace(recipe, torch.get_num_threads()).tokens_per_second
         line += f", {scale.describe_seconds(budget.budget_tokens(recipe) / rate)}"
     console.print(f"{line}.\n{scale.describe_budget(recipe, len(dataset.train))}", soft_wrap=True)
 

@@ -189,8 +189,7 @@ class TrainingRun:
             stops = [step for step in self.report_steps if self.step < step < segment.stop]
             for stop in [*stops, segment.stop]:
                 while self.step < stop:
-                    with self._timed(), self._memory_errors_explained():
-                        self._train_step(segment)
+                    self.train_step(segment)
                     if after_step:
                         after_step()
                 report = None
@@ -239,8 +238,16 @@ class TrainingRun:
         self._last_loss = None
         self._unreasonable_steps = 0
 
-    def _train_step(self, segment: Segment) -> None:
-        """One optimizer step over this worker's sequences of the batch."""
+    def train_step(self, segment: Segment) -> None:
+        """Train the next step of a segment of the plan. `reports` does, all the way.
+
+        Raises MicroBatchTooLarge and TrainingDiverged as `reports` does.
+        """
+        with self._timed(), self._memory_errors_explained():
+            self._optimizer_step(segment)
+
+    def _optimizer_step(self, segment: Segment) -> None:
+        """One step over this worker's sequences of the batch."""
         recipe = self.recipe
         per_step = self.sequences_per_step
         inputs, targets = self.batches.sequences(
@@ -324,7 +331,7 @@ class TrainingRun:
             tokens = (self.steps_trained - first_steps) * self.tokens_per_step
             figures["tokens_per_second"] = tokens / (self.seconds - first_seconds)
         if at_rung:
-            evaluation = self._evaluate(segment.metric)
+            evaluation = self.evaluate(segment.metric)
             figures["bits_per_byte"] = evaluation.bits_per_byte
             figures["bits_per_token"] = evaluation.bits_per_token
             figures["next_token_accuracy"] = evaluation.next_token_accuracy
@@ -341,7 +348,8 @@ class TrainingRun:
             **figures,
         )
 
-    def _evaluate(self, metric: RungMetric) -> Evaluation:
+    def evaluate(self, metric: RungMetric = "raw") -> Evaluation:
+        """Score the model on the validation set; TrainingDiverged if it has ruined itself."""
         with self._timed():
             evaluation = evaluate(
                 self.averaged if metric == "average" else self.forward,

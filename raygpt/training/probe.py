@@ -1,41 +1,72 @@
-"""How fast this machine trains a recipe."""
+"""How fast this machine trains a recipe, measured on random tokens: no text has to be there."""
 
 import time
+from dataclasses import dataclass
+from types import SimpleNamespace
 
+import numpy as np
 import torch
 
-from raygpt.data.dataset import Dataset
+from raygpt.data.dataset import TokenStream
+from raygpt.data.tokenizer import tokenizer_size
+from raygpt.recipe import budget
 from raygpt.recipe.schema import Recipe
 from raygpt.training.loop import TrainingRun
 
-STEPS = 4
-MOST_SECONDS = 5
+SECONDS = 3
+LEAST_STEPS = 2
 
 
-class _Enough(Exception):
-    pass
+@dataclass(frozen=True)
+class Pace:
+    """The speed of one worker."""
+
+    tokens_per_second: float
+    """By training steps alone."""
+    evaluation_seconds: float
+    """One look at the whole validation set."""
 
 
-def tokens_per_second(recipe: Recipe, dataset: Dataset, threads: int) -> float:
-    """Measured over a few optimizer steps in this process, after one to warm up.
+def measure_pace(recipe: Recipe, threads: int) -> Pace:
+    """Train for a few seconds in this process, after one step to warm up, and evaluate once.
 
-    Two steps at least, and then no more than a few seconds.
+    Raises:
+        MicroBatchTooLarge: the micro-batch does not fit in the device's memory.
     """
     torch.set_num_threads(threads)
-    run = TrainingRun(recipe, dataset)
-    ends: list[float] = []
+    run = TrainingRun(recipe, _random_tokens(recipe))
+    segment = run.plan[-1]
 
-    def after_step() -> None:
+    def train() -> float:
+        """The time after one more step."""
+        run.train_step(segment)
         if run.device.type == "cuda":
             torch.cuda.synchronize(run.device)
-        ends.append(time.perf_counter())
-        if len(ends) > STEPS or (len(ends) > 1 and ends[-1] - started > MOST_SECONDS):
-            raise _Enough
+        return time.perf_counter()
 
-    started = time.perf_counter()
-    try:
-        for _ in run.reports(after_step):
-            pass
-    except _Enough:
-        started = ends.pop(0)
-    return run.tokens_per_step * len(ends) / (ends[-1] - started)
+    now = started = train()
+    while run.steps_trained <= LEAST_STEPS or now - started < SECONDS:
+        now = train()
+    run.evaluate()
+    scored = len(run.validation) * recipe.data.context
+    return Pace(
+        (run.steps_trained - 1) * run.tokens_per_step / (now - started),
+        (time.perf_counter() - now) * recipe.data.validation_tokens / scored,
+    )
+
+
+def _random_tokens(recipe: Recipe) -> SimpleNamespace:
+    """What a TrainingRun needs of a dataset: an epoch of a few steps, and little to validate on."""
+    size = tokenizer_size(recipe.data.tokenizer)
+    generator = np.random.default_rng(0)
+
+    def stream(tokens: int) -> TokenStream:
+        return TokenStream([generator.integers(size, size=tokens + 1, dtype=np.uint16)])
+
+    batch = recipe.training.micro_batch * recipe.data.context
+    return SimpleNamespace(
+        vocab_size=size,
+        token_bytes=np.ones(size, np.int64),
+        train=stream(4 * budget.tokens_per_step(recipe)),
+        validation=stream(min(recipe.data.validation_tokens, 2 * batch)),
+    )

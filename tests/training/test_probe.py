@@ -1,55 +1,60 @@
-import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from raygpt.training import probe
 from raygpt.training.model import GPT
-from raygpt.training.probe import STEPS, tokens_per_second
+from raygpt.training.probe import measure_pace
 
 
 @pytest.fixture
-def passes():
-    """Counts the training sequences that go through any GPT."""
-    seen = []
+def passes(monkeypatch):
+    """The sequences that go through any GPT in training, and in evaluation.
+
+    The clock shows 10 s for the first pass and 1 s for every other.
+    """
+    seen = {True: [], False: []}
+    clock = SimpleNamespace(now=0.0)
 
     def count(module, arguments):
-        if isinstance(module, GPT) and module.training:
-            seen.append(len(arguments[0]))
+        if isinstance(module, GPT):
+            clock.now += 1 if any(seen.values()) else 10
+            seen[module.training].append(len(arguments[0]))
 
+    monkeypatch.setattr(probe, "time", SimpleNamespace(perf_counter=lambda: clock.now))
     handle = register_module_forward_pre_hook(count)
     yield seen
     handle.remove()
 
 
-def test_it_trains_a_few_steps_and_no_more(recipe_of, dataset, passes):
-    recipe = recipe_of(training={"tokens": 1000 * 64})
-    tokens_per_second(recipe, dataset, threads=1)
-    assert sum(passes) == (STEPS + 1) * 4
+def test_the_rate_is_that_of_the_steps_after_the_first(recipe_of, passes):
+    pace = measure_pace(recipe_of(), threads=1)
+    assert pace.tokens_per_second == 64
+    # One to warm up, and three seconds.
+    assert passes[True] == [4, 4, 4, 4]
 
 
-def test_the_rate_is_that_of_the_steps_after_the_first(recipe_of, dataset, passes):
-    def slow_down(module, arguments):
-        if isinstance(module, GPT):
-            time.sleep(0.1 if len(passes) > 1 else 1.0)  # the first step warms up
-
-    handle = register_module_forward_pre_hook(slow_down)
-    try:
-        rate = tokens_per_second(recipe_of(training={"tokens": 1000 * 64}), dataset, threads=1)
-    finally:
-        handle.remove()
-    assert 0.5 * 64 / 0.1 < rate < 64 / 0.1
+def test_an_evaluation_is_scaled_to_the_whole_validation_set(recipe_of, passes):
+    # Two micro-batches of 4 windows of 16 tokens, where there are 600 tokens.
+    assert measure_pace(recipe_of(), threads=1).evaluation_seconds == 2 * 600 / 128
+    assert passes[False] == [4, 4]
 
 
-def test_a_run_shorter_than_the_measurement_is_measured_whole(recipe_of, dataset, passes):
+def test_a_budget_shorter_than_the_measurement_will_do(recipe_of, passes):
     recipe = recipe_of(training={"tokens": 64}, search={"rungs": [1]})
-    assert 0 < tokens_per_second(recipe, dataset, threads=1) < 1e9
-    assert sum(passes) == 4
+    assert 0 < measure_pace(recipe, threads=1).tokens_per_second < 1e9
 
 
-def test_the_threads_are_those_asked_for(recipe_of, dataset):
+def test_nothing_is_prepared(recipe_of, passes):
+    recipe = recipe_of(data={"corpus": "jsonl:/nowhere/*.jsonl", "tokenizer": "bpe-300"})
+    assert measure_pace(recipe, threads=1).tokens_per_second > 0
+
+
+def test_the_threads_are_those_asked_for(recipe_of, passes):
     try:
-        tokens_per_second(recipe_of(training={"tokens": 64}, search={"rungs": [1]}), dataset, 2)
+        measure_pace(recipe_of(), threads=2)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
