@@ -36,9 +36,7 @@ def run_command(main: Callable[[], int | None]) -> None:
         sys.exit(130)
 
 
-def parse_recipe_arguments(
-    command: str, description: str | None, arguments: list[str] | None
-) -> argparse.Namespace:
+def recipe_arguments(command: str, description: str | None) -> argparse.ArgumentParser:
     """The command line of a command that runs a recipe file into a run folder."""
     parser = argparse.ArgumentParser(prog=f"python -m raygpt.{command}", description=description)
     parser.add_argument("file", type=Path, metavar="FILE", help="recipe, a YAML file")
@@ -69,7 +67,7 @@ def parse_recipe_arguments(
     parser.add_argument(
         "--resume", action="store_true", help="go on with a run that was interrupted"
     )
-    return parser.parse_args(arguments)
+    return parser
 
 
 def run_name(text: str) -> str:
@@ -104,10 +102,14 @@ class Opened:
         )
 
 
-def open_recipe(options: argparse.Namespace) -> Opened:
+def open_recipe(options: argparse.Namespace, only_plan: bool = False) -> Opened:
     """Read a command's recipe at both scales, and look at the folder that it would be run into.
 
     Everything that may be wrong with either is said here, before anything slow is imported.
+
+    Args:
+        options: from `recipe_arguments`.
+        only_plan: whether nothing is going to be run, so that any folder will do.
     """
     from raygpt.recipe.search_file import load_search_file
     from raygpt.results.run_folder import refuse_existing, reopen_run
@@ -123,7 +125,7 @@ def open_recipe(options: argparse.Namespace) -> Opened:
                 f"--scale {options.scale}: {folder} was started at the {resumed.scale} scale; "
                 f"leave --scale out to go on with it"
             )
-    else:
+    elif not only_plan:
         refuse_existing(folder)
     return Opened(full, mini, folder, overrides, resumed)
 

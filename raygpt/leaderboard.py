@@ -21,8 +21,9 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.top is not None and options.top < 1:
         parser.error(f"--top {options.top}: must be at least 1")
-    frame = leaderboard(load_results(options.run), options.sort, options.top)
-    print(render(frame, options.format))
+    results = load_results(options.run)
+    frame = leaderboard(results, options.sort, options.top)
+    print(render(frame, options.format, words=results.conclusions))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from raygpt.command import (
     open_recipe,
-    parse_recipe_arguments,
     prepare_with_progress,
+    recipe_arguments,
     run_command,
 )
 from raygpt.errors import UserError
@@ -26,7 +26,7 @@ TRIAL = "0000"
 
 def main(arguments: list[str] | None = None) -> int:
     """Train or resume; the run folder is that of a search of one trial."""
-    options = parse_recipe_arguments("train", __doc__, arguments)
+    options = recipe_arguments("train", __doc__).parse_args(arguments)
     opened = open_recipe(options)
 
     from raygpt.results.run_folder import create_run, hold_run, refuse_other_kind

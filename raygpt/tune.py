@@ -1,34 +1,28 @@
 """`python -m raygpt.tune FILE`: search the ranges of a recipe."""
 
+import argparse
+import contextlib
 import signal
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
-from raygpt.command import (
-    open_recipe,
-    parse_recipe_arguments,
-    prepare_with_progress,
-    run_command,
-)
-
-if TYPE_CHECKING:
-    from raygpt.data.dataset import Dataset
+from raygpt.command import open_recipe, prepare_with_progress, recipe_arguments, run_command
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run or resume a search; its tables, log and best recipe stand in the run folder."""
-    options = parse_recipe_arguments("tune", __doc__, arguments)
-    opened = open_recipe(options)
+    options = parse_arguments(arguments)
+    opened = open_recipe(options, only_plan=options.plan)
     folder = opened.folder
 
     from rich.console import Console
 
-    from raygpt.recipe import budget, scale
+    from raygpt.recipe import scale
     from raygpt.results import files
     from raygpt.results.run_folder import create_run, hold_run, refuse_other_kind
     from raygpt.search import cluster
-    from raygpt.training.probe import tokens_per_second
+    from raygpt.search.warm_start import earlier_runs
 
     if opened.resumed:
         refuse_other_kind(folder, "tune")
@@ -37,48 +31,89 @@ def main(arguments: list[str] | None = None) -> int:
     joined = cluster.join_running_cluster()
     gpus = cluster.gpus_at_hand()
     search_file = opened.at_hand(options, gpus)
+    if not opened.resumed:
+        earlier_runs(search_file)  # an error of theirs comes before anything starts
     needed = cluster.placement(search_file.search, gpus)
     recipe = scale.example_recipe(search_file)
 
-    def prepare() -> tuple["Dataset", float | None]:
-        dataset = prepare_with_progress(recipe, console)
-        if gpus or opened.resumed:
-            return dataset, None
-        return dataset, tokens_per_second(recipe, dataset, threads=max(1, int(needed.cpus)))
-
-    # Ray's start is mostly waiting, which is time enough for what else is to be done first. Ray
-    # itself has to be started by the main thread: its processes end with the thread that did.
+    # Ray's start is mostly waiting, which is time enough to prepare the text. Ray itself has to be
+    # started by the main thread: its processes end with the thread that did.
     with ThreadPoolExecutor(max_workers=1) as background:
-        preparation = background.submit(prepare)
+        preparation = None
+        if not options.plan:
+            preparation = background.submit(prepare_with_progress, recipe, console)
         if not joined:
             cluster.start_on_this_machine(dashboard=needed.workers > 1)
-        dataset, rate = preparation.result()
+        available = len(preparation.result().train) if preparation else None
 
-    from raygpt.search.estimate import expected_seconds
+    from raygpt.search.plan import describe_plan, describe_spending, make_plan, save_plan
     from raygpt.search.search import run_search
     from raygpt.search.summary import summarise
+    from raygpt.search.throughput import cluster_pace
+    from raygpt.training.probe import Pace
 
     at_once = cluster.cluster_trials_at_once(needed)
-
+    if options.tokens_per_second:
+        pace = Pace(options.tokens_per_second / needed.workers, evaluation_seconds=0)
+    else:
+        pace = None if opened.resumed else cluster_pace(recipe, needed, at_once)
+    plan = make_plan(search_file, at_once, needed, pace)
     line = f"{cluster.describe_hardware(gpus)}: " + scale.describe_scale(
         search_file, opened.full, gpus, f"{search_file.search.trials} trials of up to"
     )
-    if rate:
-        seconds = expected_seconds(
-            search_file.search, budget.budget_tokens(recipe), rate * needed.workers * at_once
-        )
-        line += f", {scale.describe_seconds(seconds)}"
-    console.print(f"{line}.\n{scale.describe_budget(recipe, len(dataset.train))}", soft_wrap=True)
+    if pace:
+        line += f", {scale.describe_seconds(plan.expected.seconds)}"
+    console.print(f"{line}.\n{scale.describe_budget(recipe, available)}", soft_wrap=True)
+    if options.plan:
+        console.print(describe_plan(plan, options.gpu_hour_price), soft_wrap=True)
+        return 0
 
     if not opened.resumed:
         create_run(folder, search_file, opened.overrides, sys.argv)
+        save_plan(folder, plan)
     with hold_run(folder):
         cluster.send_logs_to(folder / files.LOG, logs)
         signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        started = time.monotonic()
         results = run_search(search_file, folder, needed, at_once, console)
+        seconds = None if opened.resumed else time.monotonic() - started
     text, status = summarise(results, search_file)
     console.print(text, soft_wrap=True)
+    spent = describe_spending(results, plan, seconds, options.gpu_hour_price)
+    console.print(f"spent         {spent}", soft_wrap=True)
     return status
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = recipe_arguments("tune", __doc__)
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="say what the search is going to take, after a measurement of a few seconds, and end",
+    )
+    parser.add_argument(
+        "--tokens-per-second",
+        type=positive_number,
+        metavar="N",
+        help="speed of one trial for the plan; measured if left out",
+    )
+    parser.add_argument(
+        "--gpu-hour-price", type=positive_number, metavar="PRICE", help="for the plan"
+    )
+    return parser.parse_args(arguments)
+
+
+def positive_number(text: str) -> float:
+    """A number above 0, as recipes write them: 25K is 25,000."""
+    from raygpt.recipe.errors import RecipeError
+    from raygpt.recipe.quantities import parse_count, parse_number
+
+    for parse in (parse_number, parse_count):
+        with contextlib.suppress(RecipeError):
+            if (number := float(parse(text))) > 0:
+                return number
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
 
 
 if __name__ == "__main__":

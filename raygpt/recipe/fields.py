@@ -65,14 +65,26 @@ def read_field_range(key: str, given: Mapping[str, Any]) -> Range:
             "cannot be a range: with it trials would not be comparable",
             f"ranges may stand in model and training, except {', '.join(_FIXED_IN_TRAINING)}",
         )
-    found = read_range(given)
+    found = read_range(given, lambda value: _reachable(key, value))
     if isinstance(found, Choice):
-        return Choice(tuple(_reachable(key, value) for value in found.values))
+        return found
     if FIELDS[key].annotation is int and not isinstance(found, Int):
         raise RecipeError("takes whole numbers", "write {int: [low, high]} or {choice: [...]}")
     for value in found.extremes():
         _reachable(key, value)
     return found
+
+
+def start_value(key: str, found: Range) -> Any:
+    """Where a search of one setting sets out.
+
+    The range's own start, else the setting's default where the range contains it, else its middle.
+    """
+    if found.start is not None:
+        return found.start
+    field = FIELDS[key]
+    reachable = not field.is_required() and found.contains(field.default)
+    return field.default if reachable else found.middle
 
 
 def nested(settings: Mapping[str, Any]) -> dict[str, Any]:

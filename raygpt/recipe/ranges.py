@@ -1,13 +1,15 @@
 """Values that a search chooses: `{uniform: [0.0, 0.2]}` where a recipe would have a number.
 
 A range proposes through any object with Optuna's `suggest_*` methods; Optuna is not imported.
-Every class raises RecipeError when made with bounds that make no range.
+Its `start` is the value that the search sets out from, None where the recipe leaves that open; its
+`middle` is the value to take then, if nothing better is known.
+Every class raises RecipeError when made with bounds that make no range, or with a start outside.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -26,20 +28,32 @@ class Uniform:
     low: float
     high: float
     step: float | None = None
+    start: float | None = None
 
     def __post_init__(self) -> None:
         _check_bounds(self.low, self.high)
         if self.step is not None:
             _check_step(self.low, self.high, self.step)
+        _check_start(self)
 
     @property
     def last(self) -> float:
         """The largest value that can come up: `high`, or the last point of the grid."""
-        if self.step is None:
-            return self.high
+        return self._point(Fraction(1))
+
+    @property
+    def middle(self) -> float:
+        """Half-way between the bounds, or the point of the grid at or below that."""
+        return self._point(Fraction(1, 2))
+
+    def _point(self, share: Fraction) -> float:
+        """The value at this share of the way."""
         # In binary floats 0.3 / 0.1 is less than 3; in the decimals that were written it is 3.
-        low, high, step = (Fraction(repr(x)) for x in (self.low, self.high, self.step))
-        return float(low + (high - low) // step * step)
+        low, high = Fraction(repr(self.low)), Fraction(repr(self.high))
+        if self.step is None:
+            return float(low + share * (high - low))
+        step = Fraction(repr(self.step))
+        return float(low + share * ((high - low) // step) // 1 * step)
 
     def suggest(self, trial: Any, name: str) -> float:
         return trial.suggest_float(name, self.low, self.last, step=self.step)
@@ -55,7 +69,7 @@ class Uniform:
 
     def as_yaml(self) -> dict[str, Any]:
         step = {} if self.step is None else {"step": self.step}
-        return {"uniform": [self.low, self.high], **step}
+        return {"uniform": [self.low, self.high], **step, **_start_as_yaml(self)}
 
 
 @dataclass(frozen=True)
@@ -64,9 +78,16 @@ class LogUniform:
 
     low: float
     high: float
+    start: float | None = None
 
     def __post_init__(self) -> None:
         _check_bounds(self.low, self.high, log=True)
+        _check_start(self)
+
+    @property
+    def middle(self) -> float:
+        """The geometric mean of the bounds."""
+        return math.sqrt(self.low) * math.sqrt(self.high)
 
     def suggest(self, trial: Any, name: str) -> float:
         return trial.suggest_float(name, self.low, self.high, log=True)
@@ -78,7 +99,7 @@ class LogUniform:
         return _within(value, self.low, self.high)
 
     def as_yaml(self) -> dict[str, Any]:
-        return {"loguniform": [self.low, self.high]}
+        return {"loguniform": [self.low, self.high], **_start_as_yaml(self)}
 
 
 @dataclass(frozen=True)
@@ -89,17 +110,26 @@ class Int:
     high: int
     step: int = 1
     log: bool = False
+    start: int | None = None
 
     def __post_init__(self) -> None:
         _check_bounds(self.low, self.high, log=self.log)
         _check_step(self.low, self.high, self.step)
         if self.log and self.step != 1:
             raise RecipeError("cannot have both step and log", "leave one of the two out")
+        _check_start(self)
 
     @property
     def last(self) -> int:
         """The largest value that can come up: the last point of the grid."""
         return self.low + (self.high - self.low) // self.step * self.step
+
+    @property
+    def middle(self) -> int:
+        """Near the bounds' mean, the geometric one with `log`: a point of the grid."""
+        if self.log:
+            return math.isqrt(self.low * self.high)
+        return self.low + (self.last - self.low) // self.step // 2 * self.step
 
     def suggest(self, trial: Any, name: str) -> int:
         return trial.suggest_int(name, self.low, self.last, step=self.step, log=self.log)
@@ -117,7 +147,7 @@ class Int:
     def as_yaml(self) -> dict[str, Any]:
         step = {} if self.step == 1 else {"step": self.step}
         log = {"log": True} if self.log else {}
-        return {"int": [self.low, self.high], **step, **log}
+        return {"int": [self.low, self.high], **step, **log, **_start_as_yaml(self)}
 
 
 @dataclass(frozen=True)
@@ -125,6 +155,7 @@ class Choice:
     """One of a few single values (numbers, names, true or false)."""
 
     values: tuple[Any, ...]
+    start: Any = None
 
     def __post_init__(self) -> None:
         if not self.values:
@@ -134,6 +165,12 @@ class Choice:
                 raise RecipeError("can only choose among single values, not lists or mappings")
         if len(set(self.values)) < len(self.values):
             raise RecipeError("names a value twice", "each value of a choice may stand once")
+        _check_start(self)
+
+    @property
+    def middle(self) -> Any:
+        """The first value."""
+        return self.values[0]
 
     def suggest(self, trial: Any, name: str) -> Any:
         return trial.suggest_categorical(name, list(self.values))
@@ -147,17 +184,29 @@ class Choice:
         return value in same_kind
 
     def as_yaml(self) -> dict[str, Any]:
-        return {"choice": list(self.values)}
+        return {"choice": list(self.values), **_start_as_yaml(self)}
 
 
 Range = Uniform | LogUniform | Int | Choice
 
 # What may stand beside the bounds of each kind.
-OPTIONS = {"uniform": ("step",), "loguniform": (), "int": ("step", "log"), "choice": ()}
+OPTIONS = {
+    "uniform": ("step", "start"),
+    "loguniform": ("start",),
+    "int": ("step", "log", "start"),
+    "choice": ("start",),
+}
 
 
-def read_range(given: Mapping[str, Any]) -> Range:
-    """The range that a mapping such as `{uniform: [0.0, 0.2], step: 0.05}` says."""
+def read_range(
+    given: Mapping[str, Any], read_choice: Callable[[Any], Any] = lambda value: value
+) -> Range:
+    """The range that a mapping such as `{uniform: [0.0, 0.2], step: 0.05}` says.
+
+    Args:
+        given: the mapping.
+        read_choice: makes of each value of a choice what the setting has of it.
+    """
     kinds = [key for key in given if key in OPTIONS]
     if not kinds:
         unknown = next(iter(given), "")
@@ -167,27 +216,27 @@ def read_range(given: Mapping[str, Any]) -> Range:
     kind = kinds[0]
     for key in given:
         if key != kind and key not in OPTIONS[kind]:
-            hint = allowed(key, OPTIONS[kind]) if OPTIONS[kind] else "it takes no options"
-            raise RecipeError(f'"{key}" is no option of {kind}', hint)
+            raise RecipeError(f'"{key}" is no option of {kind}', allowed(key, OPTIONS[kind]))
 
     bounds = given[kind]
     if kind == "choice":
         if not isinstance(bounds, (list, tuple)):
             raise RecipeError("choice takes a list of values", "write {choice: [a, b]}")
-        return Choice(tuple(bounds))
+        start = read_choice(given["start"]) if "start" in given else None
+        return Choice(tuple(read_choice(value) for value in bounds), start)
     if not isinstance(bounds, (list, tuple)) or len(bounds) != 2:
         raise RecipeError(f"{kind} takes two bounds", f"write {{{kind}: [low, high]}}")
     parse = parse_count if kind == "int" else parse_number
     low, high = (_part("each bound", parse, bound) for bound in bounds)
+    options = {name: _part(name, parse, given[name]) for name in ("step", "start") if name in given}
     if kind == "loguniform":
-        return LogUniform(low, high)
+        return LogUniform(low, high, **options)
     if kind == "uniform":
-        step = _part("step", parse, given["step"]) if "step" in given else None
-        return Uniform(low, high, step)
+        return Uniform(low, high, **options)
     log = given.get("log", False)
     if not isinstance(log, bool):
         raise RecipeError("log must be true or false")
-    return Int(low, high, _part("step", parse, given.get("step", 1)), log)
+    return Int(low, high, log=log, **options)
 
 
 def _part(what: str, parse: Any, value: Any) -> Any:
@@ -213,6 +262,18 @@ def _check_step(low: float, high: float, step: float) -> None:
             f"has a step of {step:g} that does not fit",
             f"a step is above 0 and at most {high - low:g}, the distance of the bounds",
         )
+
+
+def _check_start(found: Range) -> None:
+    if found.start is not None and not found.contains(found.start):
+        raise RecipeError(
+            f"cannot start at {found.start}, which it does not contain",
+            "the start is one of the values that can come up",
+        )
+
+
+def _start_as_yaml(found: Range) -> dict[str, Any]:
+    return {} if found.start is None else {"start": found.start}
 
 
 def _within(value: Any, low: float, high: float) -> bool:

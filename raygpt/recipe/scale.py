@@ -62,15 +62,20 @@ def describe_scale(search_file: SearchFile, full: SearchFile, gpus: float, trial
     return f"running the mini scale instead ({trials}; {model}; {force} forces the full one)"
 
 
-def describe_budget(recipe: Recipe, available: int) -> str:
-    """How the budget was rounded, and how often it goes through the training tokens there are."""
+def describe_budget(recipe: Recipe, available: int | None) -> str:
+    """How the budget was rounded, and how often it goes through the training tokens there are.
+
+    Args:
+        recipe: without ranges.
+        available: tokens to train on; None where they have not been prepared.
+    """
     budget, step = budget_tokens(recipe), tokens_per_step(recipe)
     text = (
         f"The budget is {budget:,} tokens: {budget // step:,} steps of {step:,}"
         + (f" ({recipe.training.tokens:,} asked for)" if budget != recipe.training.tokens else "")
         + "."
     )
-    if budget >= available:
+    if available is not None and budget >= available:
         text += (
             f" The corpus holds {available:,} training tokens, so that is "
             f"{budget / available:.1f} epochs."

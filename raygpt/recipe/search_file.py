@@ -19,6 +19,7 @@ from raygpt.recipe.fields import (
     nested,
     read_field_range,
     read_value,
+    start_value,
 )
 from raygpt.recipe.ranges import Range
 from raygpt.recipe.schema import Data, Recipe, Search
@@ -81,6 +82,10 @@ class SearchFile:
             if not problems:
                 return Recipe(**nested(settings))
         raise all_of(sorted(problems))
+
+    def start_values(self) -> dict[str, Any]:
+        """Where the search sets out: a value for every range, which make the baseline."""
+        return {key: start_value(key, found) for key, found in self.ranges.items()}
 
     def single_recipe(self) -> Recipe:
         """The one recipe that a file without ranges says. RecipeError if it has ranges."""
@@ -178,7 +183,8 @@ def _impossible(
 
 
 def _combinations(ranges: Mapping[str, Range]) -> Iterator[dict[str, Any]]:
-    """Values at the extremes of the ranges: each on its own, then by pairs, the others low."""
+    """Where the search starts; then the extremes: each alone, then by pairs, the others low."""
+    yield {key: start_value(key, found) for key, found in ranges.items()}
     low = {key: found.extremes()[0] for key, found in ranges.items()}
     yield low
     for keys in chain(combinations(ranges, 1), combinations(ranges, 2)):

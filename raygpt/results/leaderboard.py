@@ -3,6 +3,7 @@
 import json
 import shutil
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,11 +13,15 @@ from raygpt.recipe.errors import allowed
 from raygpt.results.tables import TRIAL_COLUMNS, Results, is_missing, ranked
 
 FORMATS = ("table", "csv", "markdown", "json")
-SHOWN = ("trial_id", "status", "bits_per_byte", "tokens")
+SHOWN = (
+    *("trial_id", "baseline", "status", "runs", "bits_per_byte", "standard_error"),
+    *("ci_low", "ci_high", "gain", "tokens"),
+)
+CONFIRMED = ("runs", "standard_error", "ci_low", "ci_high")
 
 
 def leaderboard(results: Results, sort: str | None = None, top: int | None = None) -> pd.DataFrame:
-    """The trials with their searched values, best first.
+    """The search's trials with their searched values, best first.
 
     Args:
         results: of a run.
@@ -27,12 +32,24 @@ def leaderboard(results: Results, sort: str | None = None, top: int | None = Non
         The columns trial_id, status, bits_per_byte, tokens, the searched values (or the seed,
         where nothing is searched), the column sorted by, and the error where a trial has one.
 
+        Where the baseline has a result, also baseline (whether this is it) and gain: the
+        baseline's bits per byte less the trial's, missing where the two were not judged at the
+        same budget.
+
+        Where trials were confirmed, also runs (that came to the end), standard_error, ci_low and
+        ci_high (the 95% interval of bits_per_byte). A confirmed trial has the status confirmed, or
+        diverged if one of these runs did; its bits_per_byte is the mean of those that came to the
+        end, and its gain is over the baseline's mean, missing if either diverged.
+
     Raises:
         UserError: there is no such column.
     """
-    frame = ranked(results.trials)
-    searched = [name for name in frame if name not in TRIAL_COLUMNS]
-    columns = [*SHOWN, *(searched or ["seed"])]
+    frame = with_gains(ranked(results.trials), results)
+    searched = [name for name in results.trials if name not in TRIAL_COLUMNS]
+    columns = [name for name in SHOWN if name in frame]
+    if frame["gain"].isna().all():
+        columns = [name for name in columns if name not in ("baseline", "gain")]
+    columns += searched or ["seed"]
     if sort:
         column = find_column(frame, sort.removeprefix("-"))
         frame = frame.sort_values(column, ascending=not sort.startswith("-"), kind="stable")
@@ -40,6 +57,31 @@ def leaderboard(results: Results, sort: str | None = None, top: int | None = Non
     if frame["error"].notna().any():
         columns += ["error"]
     return frame[list(dict.fromkeys(columns))].head(top if top is not None else len(frame))
+
+
+def with_gains(frame: pd.DataFrame, results: Results) -> pd.DataFrame:
+    """The ranked trials with a column gain, and the means of those that were confirmed."""
+    frame["baseline"] = frame["baseline"].fillna(False)
+    baseline = frame.loc[frame["baseline"], "trial_id"]
+    history = results.history[results.history["trial_id"].isin(baseline)]
+    reached = history.dropna(subset="bits_per_byte").set_index("tokens")["bits_per_byte"]
+    reached = frame["tokens"].map(reached.to_dict()).astype("float64")
+    frame["gain"] = reached - frame["bits_per_byte"]
+    if "runs" not in frame:
+        return frame
+    runs = results.trials[results.trials["confirms"].notna()]
+    budget = runs.loc[runs["status"] == "completed", "tokens"].max()
+    mean = frame.pop("mean")
+    confirmed = frame["runs"].notna()
+    diverged = frame["diverged_runs"].fillna(0) > 0
+    compared = mean.mask(diverged)
+    baseline_mean = compared[frame["baseline"]].sum(min_count=1)
+    return frame.assign(
+        status=frame["status"].mask(confirmed, "confirmed").mask(diverged, "diverged"),
+        bits_per_byte=frame["bits_per_byte"].mask(confirmed, mean),
+        tokens=frame["tokens"].mask(mean.notna(), budget),
+        gain=frame["gain"].mask(confirmed, baseline_mean - compared),
+    )
 
 
 def find_column(frame: pd.DataFrame, name: str) -> str:
@@ -50,13 +92,17 @@ def find_column(frame: pd.DataFrame, name: str) -> str:
     raise UserError(f"--sort {name}: there is no such column; {allowed(name, frame)}")
 
 
-def render(frame: pd.DataFrame, style: str, width: int | None = None) -> str:
+def render(
+    frame: pd.DataFrame, style: str, width: int | None = None, words: Sequence[str] = ()
+) -> str:
     """The leaderboard as text.
 
     Args:
         frame: from `leaderboard`.
         style: one of FORMATS; "csv" and "json" keep every digit.
         width: columns of the terminal; as it is if left out.
+        words: `Results.conclusions`, which stand below the figures that they are about in "table"
+            and "markdown".
     """
     if style == "csv":
         return frame.to_csv(index=False).rstrip("\n")
@@ -66,31 +112,41 @@ def render(frame: pd.DataFrame, style: str, width: int | None = None) -> str:
             for row in frame.to_dict("records")
         ]
         return json.dumps(rows, indent=2)
-    headings, rows = displayed(frame)
     if style == "markdown":
+        headings, rows = displayed(frame)
         rows = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
         lines = [headings, ["---"] * len(headings), *rows]
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return as_table(headings, rows, width or shutil.get_terminal_size().columns)
+        table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        return "\n".join([table, *([""] if words else []), *(f"- {text}" for text in words)])
+    width = width or shutil.get_terminal_size().columns
+    everything = as_table(*displayed(frame.drop(columns=[*CONFIRMED], errors="ignore")), width)
+    if "runs" not in frame:
+        return everything
+    # Together with the searched values, the figures would not fit.
+    confirmed = frame.loc[frame["runs"].notna(), [name for name in SHOWN if name in frame]]
+    figures = as_table(*displayed(confirmed.drop(columns=["status", "tokens"])), width)
+    wrapped = (textwrap.fill(f"- {text}", width, subsequent_indent="  ") for text in words)
+    return "\n".join([figures, "", *wrapped, "", everything])
 
 
 LEFT = ("trial", "status", "error")
-GAP = "  "
 LEAST_ERROR_WIDTH = 30
 
 
 def as_table(headings: list[str], rows: list[list[str]], width: int) -> str:
-    """Columns side by side; where they do not fit, headings and errors go over several lines.
+    """Columns side by side; where they do not fit, headings and errors go over several lines, and
+    then the columns closer together.
 
     No value is cut: if need be, lines are longer than `width`.
     """
     cells = [[[cell] for cell in row] for row in rows]
-    for head in ([[heading] for heading in headings], [heading.split() for heading in headings]):
+    whole, split = [[heading] for heading in headings], [heading.split() for heading in headings]
+    for head, gap in ((whole, "  "), (split, "  "), (split, " ")):
         widths = [
             max(len(line) for cell in column for line in cell)
             for column in zip(head, *cells, strict=True)
         ]
-        gaps = len(GAP) * (len(widths) - 1)
+        gaps = len(gap) * (len(widths) - 1)
         if headings[-1] == "error":
             room = max(LEAST_ERROR_WIDTH, width - sum(widths[:-1]) - gaps)
             widths[-1] = min(widths[-1], room)
@@ -109,13 +165,21 @@ def as_table(headings: list[str], rows: list[list[str]], width: int) -> str:
                 text = cell[place] if 0 <= place < len(cell) else ""
                 left = heading in LEFT
                 texts.append(text.ljust(column_width) if left else text.rjust(column_width))
-            lines.append(GAP.join(texts).rstrip())
+            lines.append(gap.join(texts).rstrip())
     return "\n".join(lines)
 
 
 def displayed(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells, rounded for reading."""
-    names = {"trial_id": "trial", "bits_per_byte": "bits per byte"}
+    """Headings and cells, rounded for reading; the baseline is named where its gain would be."""
+    if "baseline" in frame:
+        gain = frame["gain"].astype(object).mask(frame["baseline"], "baseline")
+        frame = frame.assign(gain=gain).drop(columns="baseline")
+    names = {
+        "trial_id": "trial",
+        "bits_per_byte": "bits per byte",
+        "ci_low": "95% from",
+        "ci_high": "95% to",
+    }
     headings = [names.get(name, name.split(".")[-1].replace("_", " ")) for name in frame]
     rows = [
         [format_cell(name, value) for name, value in row.items()]
@@ -128,7 +192,9 @@ def format_cell(column: str, value: Any) -> str:
     """One value of a column."""
     if is_missing(value):
         return ""
-    if column == "bits_per_byte":
+    if column == "gain" and value != "baseline":
+        return f"{value:+.4f}"
+    if column in ("bits_per_byte", "standard_error", "ci_low", "ci_high"):
         return f"{value:.4f}"
     return format_value(value)
 

@@ -21,10 +21,10 @@ Columns of `trials`, each searched value following under its dotted name:
 | checkpoint | folder of the last saved state, relative to the run folder where it lies inside |
 | checkpoint_tokens | tokens_trained of that state |
 
-Columns of `history`: trial_id, tokens, tokens_trained, cooldown (whether this is off the trunk, on the
-way to a rung), rung (missing between rungs), bits_per_byte, bits_per_token and next_token_accuracy
-(at rungs), train_bits_per_token (mean since the report before, dropout on), learning_rate,
-gradient_norm, tokens_per_second, seconds, time (UTC).
+Columns of `history`: trial_id, tokens, tokens_trained, cooldown (whether this is off the trunk, on
+the way to a rung), rung (missing between rungs), bits_per_byte, bits_per_token and
+next_token_accuracy (at rungs), train_bits_per_token (mean since the report before, dropout on),
+learning_rate, gradient_norm, tokens_per_second, seconds, time (UTC).
 """
 
 from collections.abc import Iterable
@@ -39,6 +39,7 @@ import pyarrow.parquet as pq
 
 from raygpt.errors import UserError
 from raygpt.results import files
+from raygpt.results.confirmation import confirmation
 
 TRIAL_COLUMNS = {
     "trial_id": "string",
@@ -93,8 +94,8 @@ class RunTables:
         self._history: list[dict[str, Any]] = []
         if (folder / files.TRIALS).exists():
             results = load_results(folder)
-            self._trials = {row["trial_id"]: row for row in _rows(results.trials)}
-            self._history = _rows(results.history)
+            self._trials = {row["trial_id"]: row for row in rows(results.trials)}
+            self._history = rows(results.history)
         else:
             self._write()
 
@@ -102,6 +103,11 @@ class RunTables:
     def trials(self) -> list[dict[str, Any]]:
         """A dictionary a trial, in the order in which they began."""
         return list(self._trials.values())
+
+    @property
+    def search_trials(self) -> list[dict[str, Any]]:
+        """Those of the search itself, without the runs that confirm them."""
+        return [row for row in self.trials if "confirms" not in row]
 
     def trial(self, trial_id: str) -> dict[str, Any]:
         """What is known of one trial; a column without a value is absent."""
@@ -175,7 +181,7 @@ class RunTables:
         self._write()
 
     def best(self) -> dict[str, Any] | None:
-        """What is known of the best trial so far; None where no trial has reached a rung."""
+        """What is known of the best trial so far, as `Results.best` has it."""
         row = best_trial(self._frame())
         return None if row is None else self._trials[row["trial_id"]]
 
@@ -198,25 +204,38 @@ class RunTables:
 
 
 def ranked(trials: pd.DataFrame) -> pd.DataFrame:
-    """The trials best first: the larger budget before the smaller, then fewer bits per byte.
+    """The search's trials best first: the larger budget before the smaller, then fewer bits a byte.
 
     Trials of different budgets are not comparable, and one that was stopped early was stopped
     for being worse; diverged, failed and unscored ones come last.
+
+    Where trials were confirmed, they come before all others, in the order of
+    `Confirmation.standings`, whose columns are then added; the runs that confirmed them have no
+    rows of their own.
     """
     order = {"completed": 0, "running": 0, "stopped": 0, "diverged": 1, "failed": 2}
-    return (
-        trials.assign(_order=trials["status"].map(order).fillna(3))
+    frame = trials[trials["confirms"].isna()]
+    frame = (
+        frame.assign(_order=frame["status"].map(order).fillna(3))
         .sort_values(
             ["_order", "tokens", "bits_per_byte"], ascending=[True, False, True], kind="stable"
         )
         .drop(columns="_order")
-        .reset_index(drop=True)
     )
+    if found := confirmation(trials):
+        standings = found.standings()
+        standings["_place"] = standings.index
+        frame = frame.merge(standings, how="left", on="trial_id")
+        frame = frame.sort_values("_place", kind="stable").drop(columns="_place")
+    return frame.reset_index(drop=True)
 
 
 def best_trial(trials: pd.DataFrame) -> pd.Series | None:
-    """The first row of the ranked trials; None where no trial has reached a rung."""
-    scored = ranked(trials[trials["bits_per_byte"].notna()])
+    """The search's trial that `Results.best` is; None where none has reached a rung."""
+    found = confirmation(trials)
+    if found and found.winner:
+        return trials[trials["trial_id"] == found.winner.trial_id].iloc[0]
+    scored = ranked(trials[trials["confirms"].isna() & trials["bits_per_byte"].notna()])
     return None if scored.empty else scored.iloc[0]
 
 
@@ -230,8 +249,18 @@ class Results:
 
     @property
     def best(self) -> pd.Series | None:
-        """The row of the best trial: of the largest budget reached, the fewest bits per byte."""
+        """The row of the best trial: of the largest budget reached, the fewest bits per byte.
+
+        Where trials were confirmed, by the mean of the runs that confirm them, of which none must
+        have diverged; the row is that of the search's own trial, with the figures it had there.
+        """
         return best_trial(self.trials)
+
+    @property
+    def conclusions(self) -> list[str]:
+        """Which differences of confirmed trials are real, a sentence each; empty without any."""
+        found = confirmation(self.trials)
+        return found.words() if found else []
 
 
 def load_results(folder: str | Path) -> Results:
@@ -248,17 +277,18 @@ def load_results(folder: str | Path) -> Results:
         raise UserError(f"{folder}: {what}{hint}")
     return Results(
         folder,
-        trials=_read_table(folder / files.TRIALS),
-        history=_read_table(folder / files.HISTORY),
+        trials=_read_table(folder / files.TRIALS, TRIAL_COLUMNS),
+        history=_read_table(folder / files.HISTORY, HISTORY_COLUMNS),
     )
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+def _read_table(path: Path, columns: dict[str, str]) -> pd.DataFrame:
     try:
         # Read once: given a path, pandas opens it twice, and a rewrite may come in between. On this
         # thread: one of pyarrow's that still held Python's file object aborted the exit at times.
         table = pq.ParquetFile(pa.BufferReader(path.read_bytes())).read(use_threads=False)
-        return table.to_pandas(use_threads=False)
+        # An earlier version's table lacks columns.
+        return _typed(table.to_pandas(use_threads=False), columns)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
 
@@ -270,8 +300,8 @@ def _typed(frame: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
     return frame.astype(columns)
 
 
-def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """A dictionary a row, missing values left out."""
+def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A dictionary a row of a table, missing values left out."""
     return [
         {name: value for name, value in row.items() if not is_missing(value)}
         for row in frame.to_dict("records")

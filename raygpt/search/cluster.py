@@ -126,6 +126,22 @@ def placement(search: Search, gpus: float) -> Placement:
     )
 
 
+def room_for_workers(needed: Placement, nodes: Sequence[Mapping[str, float]]) -> int:
+    """How many workers the nodes, given by their resources, have room for."""
+
+    def on_node(resources: Mapping[str, float]) -> int:
+        wanted = {"CPU": needed.cpus, "GPU": needed.gpus}
+        # A small tolerance: ten tenths of a GPU are one GPU.
+        rooms = [
+            math.floor(resources.get(name, 0) / amount + 1e-6)
+            for name, amount in wanted.items()
+            if amount
+        ]
+        return min(rooms)
+
+    return sum(map(on_node, nodes))
+
+
 def trials_at_once(needed: Placement, nodes: Sequence[Mapping[str, float]]) -> int:
     """How many trials the cluster has room for.
 
@@ -137,17 +153,7 @@ def trials_at_once(needed: Placement, nodes: Sequence[Mapping[str, float]]) -> i
         UserError: there is not room for one.
     """
 
-    def workers_on(resources: Mapping[str, float]) -> int:
-        wanted = {"CPU": needed.cpus, "GPU": needed.gpus}
-        # A small tolerance: ten tenths of a GPU are one GPU.
-        rooms = [
-            math.floor(resources.get(name, 0) / amount + 1e-6)
-            for name, amount in wanted.items()
-            if amount
-        ]
-        return min(rooms)
-
-    workers = sum(workers_on(node) for node in nodes)
+    workers = room_for_workers(needed, nodes)
     if workers < needed.workers:
         has = ", ".join(
             f"a node with {node.get('CPU', 0):g} CPU and {node.get('GPU', 0):g} GPU"

@@ -2,7 +2,9 @@
 
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,6 +16,7 @@ from raygpt.recipe.scale import example_recipe
 from raygpt.recipe.search_file import SearchFile
 from raygpt.results.leaderboard import format_value
 from raygpt.results.tables import FINISHED, RunTables
+from raygpt.search.confirm import expected_runs
 
 SHOWN_RUNNING = 8
 SECONDS_BETWEEN_SUMMARIES = 30
@@ -32,7 +35,7 @@ class Progress:
 
     def __init__(self, tables: RunTables, search_file: SearchFile, console: Console):
         self._tables = tables
-        self._trials = search_file.search.trials
+        self._search_file = search_file
         self._budget = budget_tokens(example_recipe(search_file))
         self._console = console
         self._started = self._summarised = time.monotonic()
@@ -50,16 +53,24 @@ class Progress:
         if self._console.is_terminal:
             self._live.stop()
 
+    def confirming(self, runs: int) -> None:
+        """The search is over, and so many runs that confirm its best trials begin or go on."""
+        self._line(f"the search is over; runs to confirm its best trials: {runs}")
+
     def began(self, trial_id: str) -> None:
         """A trial started."""
-        values = describe_values(self._tables.trial(trial_id), self._tables.searched)
-        self._line(f"trial {trial_id} started  {values}")
+        trial = self._tables.trial(trial_id)
+        seed = f"seed={trial['seed']} " if "confirms" in trial else ""
+        values = describe_values(trial, self._tables.searched)
+        self._line(f"trial {trial_id} started  {seed}{values}")
 
     def reported(self, trial_id: str) -> None:
         """A trial reported."""
         if time.monotonic() - self._summarised > SECONDS_BETWEEN_SUMMARIES:
             self._summarised = time.monotonic()
-            self._line(f"{self._counts()}; {self._pace()}")
+            counts = self._counts()
+            confirming = f"; confirming: {counts['confirm']}" if "confirm" in counts else ""
+            self._line(f"{counts['trials']}{confirming}; {self._pace()}")
 
     def ended(self, trial_id: str) -> None:
         """A trial is over."""
@@ -76,20 +87,22 @@ class Progress:
             clock = timedelta(seconds=round(time.monotonic() - self._started))
             self._console.print(f"{clock} {text}", highlight=False, soft_wrap=True, markup=False)
 
-    def _counts(self) -> str:
-        counts = Counter(trial["status"] for trial in self._tables.trials)
-        waiting = max(0, self._trials - len(self._tables.trials))
-        parts = [
-            f"{counts[status]} {status}" for status in ("running", *FINISHED) if counts[status]
-        ]
-        return ", ".join([*parts, f"{waiting} to come"])
+    def _counts(self) -> dict[str, str]:
+        """Of the search's trials, and of the runs that confirm them where there are any."""
+        trials = self._tables.trials
+        confirming = [trial for trial in trials if "confirms" in trial]
+        runs = expected_runs(trials, self._search_file)
+        search = count_statuses(self._tables.search_trials, self._search_file.search.trials)
+        return {"trials": search} | (
+            {"confirm": count_statuses(confirming, runs)} if confirming else {}
+        )
 
     def _pace(self) -> str:
         elapsed = time.monotonic() - self._started
         trained = tokens_trained(self._tables) - self._tokens_before
         parts = [f"{timedelta(seconds=round(elapsed))} elapsed"]
         if trained:
-            left = tokens_left(self._tables, self._trials, self._budget) * elapsed / trained
+            left = tokens_left(self._tables, self._search_file, self._budget) * elapsed / trained
             parts = [
                 f"{trained / elapsed:,.0f} tokens/s",
                 *parts,
@@ -98,7 +111,8 @@ class Progress:
         return ", ".join(parts)
 
     def _view(self) -> Group:
-        lines = [Text(f"trials  {self._counts()}"), Text(f"pace    {self._pace()}")]
+        figures = self._counts() | {"pace": self._pace()}
+        lines = [Text(f"{name:<8}{text}") for name, text in figures.items()]
         best = self._tables.best()
         if best:
             lines.append(
@@ -125,6 +139,13 @@ class Progress:
         return Group(*lines, table)
 
 
+def count_statuses(trials: Sequence[Mapping[str, Any]], in_all: int) -> str:
+    """How many trials there are of each status, of so many that there are to be."""
+    counts = Counter(trial["status"] for trial in trials)
+    parts = [f"{counts[status]} {status}" for status in ("running", *FINISHED) if counts[status]]
+    return ", ".join([*parts, f"{max(0, in_all - len(trials))} to come"])
+
+
 def describe_values(trial: dict, searched: list[str]) -> str:
     """The searched values of a trial on one line."""
     shown = [f"{name.split('.')[-1]}={format_value(trial[name])}" for name in searched]
@@ -136,13 +157,22 @@ def tokens_trained(tables: RunTables) -> int:
     return sum(trial.get("tokens_trained", 0) for trial in tables.trials)
 
 
-def tokens_left(tables: RunTables, trials: int, budget: int) -> float:
-    """A guess at what is still to be trained: that further trials are like those that ended."""
-    ended = [trial for trial in tables.trials if trial["status"] in FINISHED]
+def tokens_left(tables: RunTables, search_file: SearchFile, budget: int) -> float:
+    """A guess at what is still to be trained: that further trials are like those that ended.
+
+    Args:
+        tables: of the run so far.
+        search_file: what is to be run.
+        budget: tokens of a run that confirms a trial.
+    """
+    own = tables.search_trials
+    ended = [trial for trial in own if trial["status"] in FINISHED]
     usual = sum(t.get("tokens_trained", 0) for t in ended) / len(ended) if ended else budget
-    running = sum(
-        max(0, usual - trial.get("tokens_trained", 0))
-        for trial in tables.trials
-        if trial["status"] == "running"
-    )
-    return running + usual * max(0, trials - len(tables.trials))
+    confirming = len(tables.trials) - len(own)
+    left = usual * max(0, search_file.search.trials - len(own))
+    left += budget * max(0, expected_runs(tables.trials, search_file) - confirming)
+    for trial in tables.trials:
+        if trial["status"] == "running":
+            whole = budget if "confirms" in trial else usual
+            left += max(0, whole - trial.get("tokens_trained", 0))
+    return left

@@ -1,9 +1,11 @@
 """Writes down what happens in a search, as it happens."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ray import cloudpickle
+from ray.exceptions import RayActorError
 from ray.train import Checkpoint
 from ray.tune import Callback
 from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY
@@ -15,6 +17,7 @@ from raygpt.results import files
 from raygpt.results.tables import RunTables
 from raygpt.search.progress import Progress
 from raygpt.search.scheduler import METRIC
+from raygpt.search.trial import ALIVE
 
 
 class Recorder(Callback):
@@ -24,13 +27,23 @@ class Recorder(Callback):
         tables: of the run.
         progress: told of every event after the tables are on disk.
         last_rung: number of the rung at which a trial is complete.
+        ended: told of every trial that is over, after the tables are on disk: Tune's identifier of
+            it and its row of the trials' table.
     """
 
-    def __init__(self, tables: RunTables, progress: Progress, last_rung: int):
+    def __init__(
+        self,
+        tables: RunTables,
+        progress: Progress,
+        last_rung: int,
+        ended: Callable[[str, Mapping[str, Any]], None],
+    ):
         self._tables = tables
         self._progress = progress
         self._last_rung = last_rung
+        self._ended = ended
         self._diverged: dict[str, str] = {}
+        self._given_up: dict[str, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, for Tune's own state files: a run is resumed from its tables and its study."""
@@ -39,13 +52,21 @@ class Recorder(Callback):
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info) -> None:
         config = trial.config
         seed = Recipe.model_validate_json(config["recipe"]).training.seed
-        self._tables.begin_trial(config["trial"], seed, config["values"])
+        self._tables.begin_trial(
+            config["trial"],
+            seed,
+            config["values"],
+            baseline=config["baseline"],
+            confirms=config["confirms"],
+        )
         self._progress.began(config["trial"])
 
     def on_trial_result(
         self, iteration: int, trials: list, trial: Any, result: dict[str, Any], **info
     ) -> None:
         name = trial.config["trial"]
+        if ALIVE in result:
+            return
         if "diverged" in result:
             self._diverged[name] = result["diverged"]
             return
@@ -53,14 +74,16 @@ class Recorder(Callback):
         if CHECKPOINT_PATH_KEY in result:
             self._keep(name, result[CHECKPOINT_PATH_KEY])
         if METRIC in result and self._tables.best()["trial_id"] == name:
-            self._write_best(trial.config, result)
+            self._write_best(trial)
         self._progress.reported(name)
 
-    def _write_best(self, config: dict[str, Any], result: dict[str, Any]) -> None:
+    def _write_best(self, trial: Any) -> None:
+        config = trial.config
         recipe = Recipe.model_validate_json(config["recipe"])
+        row = self._tables.trial(config["trial"])
         text = (
-            f"# Trial {config['trial']}: {result[METRIC]:.4f} bits per byte at "
-            f"{result['tokens']:,} tokens.\n"
+            f"# Trial {config['trial']}: {row[METRIC]:.4f} bits per byte at "
+            f"{row['tokens']:,} tokens.\n"
             + recipe_to_yaml(recipe.model_copy(update={"name": f"{recipe.name}-best"}))
         )
         path = self._tables.folder / files.BEST_RECIPE
@@ -85,19 +108,37 @@ class Recorder(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info) -> None:
         name = trial.config["trial"]
-        error = self._diverged.pop(name, None)
+        error = self._diverged.get(name)
         if error:
             status = "diverged"
         elif self._tables.trial(name).get("rung") == self._last_rung:
             status = "completed"
         else:
             status = "stopped"
-        self._tables.end_trial(name, status, error)
-        self._progress.ended(name)
+        self._end(trials, trial, status, error)
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info) -> None:
         name = trial.config["trial"]
-        self._tables.end_trial(name, "failed", first_cause(trial))
+        if name not in {row["trial_id"] for row in self._tables.trials}:
+            # Its process died before it began.
+            self.on_trial_start(iteration, trials, trial)
+        self._end(trials, trial, "failed", self._given_up.get(name) or first_cause(trial))
+
+    def give_up(self, name: str, reason: str) -> None:
+        """A trial is about to be killed, which will look to Tune as if it had crashed."""
+        self._given_up[name] = reason
+
+    def _end(self, trials: list, trial: Any, status: str, error: str | None) -> None:
+        name = trial.config["trial"]
+        self._tables.end_trial(name, status, error)
+        row = self._tables.trial(name)
+        self._ended(trial.trial_id, row)
+        if error and METRIC in row:
+            # It may have been the best until now.
+            best = self._tables.best()["trial_id"]
+            for other in trials:
+                if other.config["trial"] == best:
+                    self._write_best(other)
         self._progress.ended(name)
 
 
@@ -111,4 +152,8 @@ def first_cause(trial: Any) -> str:
     while isinstance(inner := getattr(error, "cause", None) or error.__cause__, BaseException):
         error = inner
     message = next(reversed(str(error).strip().splitlines()), "")
+    if isinstance(error, RayActorError):
+        # Ray goes on to guess at causes.
+        detail = message.partition(" Some common causes")[0].rpartition(" exit detail: ")[2]
+        return f"its process died: {detail}"
     return message if isinstance(error, UserError) else f"{type(error).__name__}: {message}"

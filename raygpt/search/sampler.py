@@ -1,8 +1,18 @@
 """Which values to try next: an Optuna study behind Ray Tune's searcher interface.
 
 Ray's own `OptunaSearch` tells the study that a trial stopped at a rung is complete, with the value
-of its small budget, and keeps the study in memory; here a stopped trial is pruned, with a value
-for every rung, and the study is a file that outlives the process.
+of its small budget, and keeps the study in memory; here the study is a file that outlives the
+process, and each trial stands in it as in the tables:
+
+| in the tables | in the study |
+|---|---|
+| completed | COMPLETE, with the value of the full budget |
+| stopped | PRUNED, with a value for every rung reached, by its budget in tokens |
+| diverged | PRUNED and infeasible: TPE ranks it after all others, whatever it reported before |
+| failed | FAIL, which teaches nothing: it says nothing of the values |
+| running | RUNNING; TPE keeps away from its values, for it may become a bad one |
+
+The study may begin with trials of earlier searches (`warm_start`), and this search's own follow.
 """
 
 import warnings
@@ -20,6 +30,13 @@ from raygpt.search.cluster import Placement
 from raygpt.search.scheduler import METRIC
 from raygpt.search.trial import trial_config
 from raygpt.seeds import derived_seed
+
+BASELINE = "baseline"
+"""Attribute of the trial that starts from the recipe's own values."""
+EARLIER_RUN = "warm_start"
+"""Attribute of trials that were taken over: the run folder that they are of."""
+DIVERGED = "diverged"
+"""The constraint that a diverged trial has violated."""
 
 
 def open_study(path: Path, name: str) -> optuna.Study:
@@ -46,7 +63,7 @@ def make_sampler(search: Search, number: int) -> optuna.samplers.BaseSampler:
 
 
 def trial_name(number: int) -> str:
-    """The trial's identifier in tables and folders, from its number in the study."""
+    """The trial's identifier in tables and folders, from its number in the search."""
     return f"{number:04d}"
 
 
@@ -58,7 +75,8 @@ class StudySearcher(Searcher):
         search_file: ranges, and what is fixed.
         needed: resources of a trial.
         storage: folder of the trials' folders.
-        resumed: unfinished trials, which go first, by study number: the checkpoint of each.
+        resumed: unfinished trials, which go first, by their number in the search: the checkpoint
+            of each.
     """
 
     def __init__(
@@ -82,22 +100,29 @@ class StudySearcher(Searcher):
         return {}
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
+        own = own_trials(self._study)
+        # The baseline waits in the study from the beginning.
+        number = sum(frozen.state != TrialState.WAITING for frozen in own)
         checkpoint = None
         if self._resumed:
             number = next(iter(self._resumed))
             checkpoint = self._resumed.pop(number)
-            frozen = self._study.trials[number]
-            trial = optuna.Trial(self._study, frozen._trial_id)
+        self._study.sampler = make_sampler(self._search_file.search, number)
+        if number < len(own) and own[number].state == TrialState.RUNNING:
+            trial = optuna.Trial(self._study, own[number]._trial_id)
         else:
-            number = len(self._study.get_trials(deepcopy=False))
-            self._study.sampler = make_sampler(self._search_file.search, number)
             trial = self._study.ask()
         values = suggest_values(self._search_file, trial)
         self._asked[trial_id] = trial
-        recipe = trial_recipe(self._search_file, trial.number, values)
-        return trial_config(
-            trial_name(trial.number), recipe, self._needed, self._storage, checkpoint
-        ) | {"values": values}
+        name = trial_name(number)
+        # Its number in the study is another one after a warm start.
+        trial.set_user_attr("trial", name)
+        recipe = trial_recipe(self._search_file, number, values)
+        return trial_config(name, recipe, self._needed, self._storage, checkpoint) | {
+            "values": values,
+            "baseline": trial.user_attrs.get(BASELINE, False),
+            "confirms": None,
+        }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if METRIC in result:
@@ -106,19 +131,31 @@ class StudySearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        trial = self._asked.pop(trial_id)
-        result = result or {}
-        if error or METRIC not in result:
-            self._study.tell(trial, state=TrialState.FAIL)
-        else:
-            # Tune does not call on_trial_result for the report at which it stops a trial.
-            tell_outcome(self._study, trial, result, self._search_file)
+        """Nothing: Tune does not say here how the trial ended; see `ended`."""
+
+    def ended(self, trial_id: str, row: Mapping[str, Any]) -> None:
+        """A trial is over.
+
+        Args:
+            trial_id: Tune's.
+            row: of the trials' table, where its end is written already.
+        """
+        tell_outcome(self._study, self._asked.pop(trial_id), row)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study is on disk already."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: see `save`."""
+
+
+def own_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """The trials of this search itself, in the order of their numbers in it."""
+    return [
+        frozen
+        for frozen in study.get_trials(deepcopy=False)
+        if EARLIER_RUN not in frozen.user_attrs
+    ]
 
 
 def suggest_values(search_file: SearchFile, trial: optuna.Trial) -> dict[str, Any]:
@@ -135,38 +172,42 @@ def trial_recipe(search_file: SearchFile, number: int, values: Mapping[str, Any]
     return recipe.model_copy(update={"training": training})
 
 
-def settle_study(
-    study: optuna.Study, trials: Mapping[str, Mapping[str, Any]], search_file: SearchFile
-) -> list[int]:
+def settle_study(study: optuna.Study, trials: Mapping[str, Mapping[str, Any]]) -> list[int]:
     """Bring a study that a kill left behind in line with the tables.
 
     Args:
         study: where trials that ended may still be running.
         trials: the rows of the trials' table, by trial_id.
-        search_file: of the search.
 
     Returns:
-        The numbers of the trials that are still to be finished.
+        The numbers, in the search, of the trials that are still to be finished.
     """
     unfinished = []
-    for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        row = trials.get(trial_name(frozen.number), {})
-        status = row.get("status", "running")
-        if status == "running" and set(frozen.params) == set(search_file.ranges):
-            unfinished.append(frozen.number)
-        elif status in ("completed", "stopped"):
-            tell_outcome(study, optuna.Trial(study, frozen._trial_id), row, search_file)
+    for number, frozen in enumerate(own_trials(study)):
+        if frozen.state != TrialState.RUNNING:
+            continue
+        row = trials.get(trial_name(number), {"status": "running"})
+        if row["status"] == "running":
+            unfinished.append(number)
         else:
-            study.tell(frozen.number, state=TrialState.FAIL)
+            tell_outcome(study, optuna.Trial(study, frozen._trial_id), row)
     return unfinished
 
 
-def tell_outcome(
-    study: optuna.Study, trial: optuna.Trial, result: Mapping[str, Any], search_file: SearchFile
-) -> None:
-    """Tell the study the last figures of a trial: complete at the last rung, pruned at others."""
-    trial.report(result[METRIC], step=int(result["tokens"]))
-    if result["rung"] == len(search_file.search.rungs) - 1:
-        study.tell(trial, result[METRIC])
+def tell_outcome(study: optuna.Study, trial: optuna.Trial, row: Mapping[str, Any]) -> None:
+    """Tell the study how a trial ended, as its row of the trials' table has it."""
+    status = row["status"]
+    if "error" in row:
+        trial.set_user_attr("error", row["error"])
+    reported = study.get_trials(deepcopy=False)[trial.number].intermediate_values
+    if METRIC in row and row["tokens"] not in reported:
+        # Tune does not tell the searcher of the report at which it stops a trial.
+        trial.report(row[METRIC], step=int(row["tokens"]))
+    if status == "completed":
+        study.tell(trial, row[METRIC])
+    elif status == "failed":
+        study.tell(trial, state=TrialState.FAIL)
     else:
+        if status == "diverged":
+            trial.set_constraint(DIVERGED, 1.0)
         study.tell(trial, state=TrialState.PRUNED)

@@ -1,27 +1,34 @@
 """The assembly: sampler, scheduler, trials and tables make a search."""
 
 import shutil
-from collections.abc import Mapping
+import signal
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
 from rich.console import Console
 
 from raygpt.recipe.search_file import SearchFile
 from raygpt.results import files
 from raygpt.results.tables import Results, RunTables, load_results
 from raygpt.search.cluster import Placement
+from raygpt.search.confirm import RunSearcher, unfinished_runs, write_confirmed_best
 from raygpt.search.progress import Progress
 from raygpt.search.recorder import Recorder
 from raygpt.search.sampler import StudySearcher, open_study, settle_study, trial_name
 from raygpt.search.scheduler import make_scheduler
 from raygpt.search.trial import trainable
+from raygpt.search.warm_start import seed_study
+from raygpt.search.watchdog import Watchdog
 
 
 def run_search(
     search_file: SearchFile, folder: Path, needed: Placement, at_once: int, console: Console
 ) -> Results:
-    """Run a search, or what is left of it, on the cluster that Ray is connected to.
+    """Run a search and its confirmation, or what is left of them, on the cluster that Ray is
+    connected to.
 
     Ctrl-C ends it early; its unfinished trials then stay "running" in the tables.
 
@@ -35,42 +42,77 @@ def run_search(
     search = search_file.search
     tables = RunTables(folder, search_file.ranges)
     study = open_study(folder / files.STUDY, search_file.name)
-    unfinished = settle_study(study, {row["trial_id"]: row for row in tables.trials}, search_file)
-    checkpoints = rewind(tables, unfinished)
-    ended = sum(row["status"] != "running" for row in tables.trials)
-    if ended >= search.trials:
-        return load_results(folder)
-
+    unfinished = settle_study(study, {row["trial_id"]: row for row in tables.trials})
+    for line in seed_study(study, search_file):
+        console.print(line, soft_wrap=True)
     progress = Progress(tables, search_file, console)
-    # A folder of its own for each session: a resumed trial must not write its checkpoints over the
-    # one that it started from.
-    sessions = len(list(folder.glob(f"{files.TRIAL_FOLDERS}*/")))
-    session = f"{files.TRIAL_FOLDERS}-{sessions + 1}" if sessions else files.TRIAL_FOLDERS
-    storage = folder.absolute()
-    tuner = tune.Tuner(
-        trainable(needed),
-        tune_config=tune.TuneConfig(
-            search_alg=StudySearcher(
-                study, search_file, needed, str(storage / session), checkpoints
+
+    def to_come() -> int:
+        return search.trials - sum(row["status"] != "running" for row in tables.search_trials)
+
+    def run(
+        make_searcher: Callable[[str], Searcher], scheduler: TrialScheduler, trials: int
+    ) -> None:
+        """So many trials, in a new folder that the searcher is told."""
+        session = next_session(folder)
+        storage = folder.absolute()
+        searcher = make_searcher(str(storage / session))
+        recorder = Recorder(tables, progress, last_rung=len(search.rungs) - 1, ended=searcher.ended)
+        tuner = tune.Tuner(
+            trainable(needed),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=scheduler,
+                num_samples=trials,
+                max_concurrent_trials=min(at_once, search.concurrent or at_once),
+                reuse_actors=needed.workers == 1,
+                trial_name_creator=lambda trial: trial.config["trial"],
+                trial_dirname_creator=lambda trial: trial.config["trial"],
             ),
-            scheduler=make_scheduler(search, tables.history),
-            num_samples=search.trials - ended,
-            max_concurrent_trials=min(at_once, search.concurrent or at_once),
-            reuse_actors=needed.workers == 1,
-            trial_name_creator=lambda trial: trial.config["trial"],
-            trial_dirname_creator=lambda trial: trial.config["trial"],
-        ),
-        run_config=tune.RunConfig(
-            name=session,
-            storage_path=str(storage),
-            callbacks=[Recorder(tables, progress, last_rung=len(search.rungs) - 1)],
-            verbose=0,
-        ),
-    )
+            run_config=tune.RunConfig(
+                name=session,
+                storage_path=str(storage),
+                callbacks=[recorder, Watchdog(search.hang_timeout, recorder.give_up)],
+                verbose=0,
+            ),
+        )
+        # Tune puts its own in place, and takes it away only if it was called.
+        on_interrupt = signal.getsignal(signal.SIGINT)
+        try:
+            tuner.fit()
+        finally:
+            signal.signal(signal.SIGINT, on_interrupt)
+
     with progress:
-        tuner.fit()
+        if to_come() > 0:
+            checkpoints = rewind(tables, map(trial_name, unfinished))
+            resumed = {number: checkpoints[trial_name(number)] for number in unfinished}
+            own = {row["trial_id"] for row in tables.search_trials}
+            run(
+                lambda storage: StudySearcher(study, search_file, needed, storage, resumed),
+                make_scheduler(search, [row for row in tables.history if row["trial_id"] in own]),
+                to_come(),
+            )
+        if to_come() <= 0 and (runs := unfinished_runs(tables.trials, search_file)):
+            progress.confirming(len(runs))
+            checkpoints = rewind(tables, [confirming.trial_id for confirming in runs])
+            run(
+                lambda storage: RunSearcher(runs, search_file, needed, storage, checkpoints),
+                FIFOScheduler(),
+                len(runs),
+            )
+    write_confirmed_best(tables, search_file)
     remove_stray_checkpoints(tables)
     return load_results(folder)
+
+
+def next_session(folder: Path) -> str:
+    """The name of a new folder for trials, in the run folder.
+
+    A resumed trial must not write its checkpoints over the one that it started from.
+    """
+    sessions = len(list(folder.glob(f"{files.TRIAL_FOLDERS}*/")))
+    return f"{files.TRIAL_FOLDERS}-{sessions + 1}" if sessions else files.TRIAL_FOLDERS
 
 
 def remove_stray_checkpoints(tables: RunTables) -> None:
@@ -87,17 +129,21 @@ def remove_stray_checkpoints(tables: RunTables) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def rewind(tables: RunTables, unfinished: list[int]) -> Mapping[int, str | None]:
+def rewind(tables: RunTables, unfinished: Iterable[str]) -> dict[str, str | None]:
     """Where each unfinished trial goes on from: the folder of its last checkpoint, or None.
 
     The reports that it is going to make again are taken out of the tables.
+
+    Args:
+        tables: of the run.
+        unfinished: trial_ids; of those that are not in the tables, too.
     """
     known = {row["trial_id"]: row for row in tables.trials}
     checkpoints = {}
-    for number in unfinished:
-        row = known.get(trial_name(number), {})
+    for trial_id in unfinished:
+        row = known.get(trial_id, {})
         path = tables.folder.absolute() / row["checkpoint"] if "checkpoint" in row else None
         there = path is not None and path.is_dir()
-        checkpoints[number] = str(path) if there else None
-        tables.drop_reports_after(trial_name(number), row["checkpoint_tokens"] if there else 0)
+        checkpoints[trial_id] = str(path) if there else None
+        tables.drop_reports_after(trial_id, row["checkpoint_tokens"] if there else 0)
     return checkpoints

@@ -3,11 +3,15 @@
 import shlex
 from collections import Counter
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from raygpt.recipe.search_file import SearchFile
 from raygpt.results import files
 from raygpt.results.leaderboard import leaderboard, render
-from raygpt.results.tables import Results
+from raygpt.results.tables import Results, rows
+from raygpt.search.confirm import configurations_to_confirm, confirming_runs, unfinished_runs
 
 SHOWN = 5
 
@@ -23,31 +27,78 @@ def summarise(results: Results, search_file: SearchFile) -> tuple[str, int]:
         Text; and 0, 1 if no trial came to a result, or 130 if the search was interrupted.
     """
     folder = results.folder
-    counts = Counter(results.trials["status"])
-    ended = len(results.trials) - counts["running"]
-    statuses = ", ".join(f"{number} {status}" for status, number in counts.items())
-    headline = f"{ended} of {search_file.search.trials} trials ended ({statuses})."
+    of_search = results.trials["confirms"].isna()
+    own, confirming = results.trials[of_search], results.trials[~of_search]
+    trials = rows(results.trials)
+    headline = count_ended(own, search_file.search.trials, "trials")
+    interrupted = (own["status"] != "running").sum() < search_file.search.trials
+    if not interrupted:
+        headline += describe_confirmation(confirming, trials, search_file)
+        interrupted = bool(unfinished_runs(trials, search_file))
     status = 1 if results.best is None else 0
-    if ended < search_file.search.trials:
+    if interrupted:
         status = 130
-        runs = "" if folder.parent == Path("runs") else f" --runs-dir {quoted(folder.parent)}"
+        runs_dir = "" if folder.parent == Path("runs") else f" --runs-dir {quoted(folder.parent)}"
         headline = (
             f"Interrupted: {headline} All results are kept; go on with\n"
-            f"  python -m raygpt.tune {quoted(folder / files.SEARCH)} --resume{runs}"
+            f"  python -m raygpt.tune {quoted(folder / files.SEARCH)} --resume{runs_dir}"
         )
     parts = [headline]
     if len(results.trials):
-        parts += ["", render(leaderboard(results, top=SHOWN), "table"), ""]
+        top = max(SHOWN, confirming["confirms"].nunique())
+        table = render(leaderboard(results, top=top), "table", words=results.conclusions)
+        parts += ["", table, ""]
     parts += [
         f"leaderboard   python -m raygpt.leaderboard {quoted(folder)}",
         f"tables        {folder / files.TRIALS}, {folder / files.HISTORY}",
     ]
     if (folder / files.BEST_RECIPE).exists():
         parts.append(f"best recipe   python -m raygpt.train {quoted(folder / files.BEST_RECIPE)}")
-    if results.best is not None and "checkpoint" in results.best.dropna():
-        parts.append(f"best model    {folder / results.best['checkpoint']}")
+    if (checkpoint := best_checkpoint(results)) is not None:
+        parts.append(f"best model    {folder / checkpoint}")
     parts.append(f"log           {folder / files.LOG}")
     return "\n".join(parts), status
+
+
+def describe_confirmation(
+    confirming: pd.DataFrame, trials: list[dict[str, Any]], search_file: SearchFile
+) -> str:
+    """How far the confirmation of a search that is over has come; empty if there is none.
+
+    Args:
+        confirming: the runs of it that were begun.
+        trials: all rows of the table.
+        search_file: what was to be run.
+    """
+    text = ""
+    runs = max(len(confirming_runs(trials, search_file)), len(confirming))
+    if runs:
+        text += " " + count_ended(confirming, runs, "runs that confirm them")
+    confirm = search_file.search.confirm
+    if confirm and search_file.ranges:
+        chosen = configurations_to_confirm(trials, search_file)
+        best = sum(not row.get("baseline") for row in chosen)
+        if best < confirm.top:
+            text += f" Beside the baseline {best} of the {confirm.top} to confirm came to the end."
+    return text
+
+
+def best_checkpoint(results: Results) -> str | None:
+    """The saved state of the best trial, or of a run that confirms it and went farther."""
+    if results.best is None:
+        return None
+    trials = results.trials[results.trials["checkpoint"].notna()]
+    name = results.best["trial_id"]
+    same = trials[(trials["trial_id"] == name) | (trials["confirms"] == name).fillna(False)]
+    farthest = same.sort_values("tokens", ascending=False, kind="stable")
+    return None if farthest.empty else farthest["checkpoint"].iloc[0]
+
+
+def count_ended(trials: pd.DataFrame, in_all: int, what: str) -> str:
+    """How many of so many have ended, and how."""
+    counts = Counter(trials["status"])
+    statuses = ", ".join(f"{number} {status}" for status, number in counts.items())
+    return f"{len(trials) - counts['running']} of {in_all} {what} ended ({statuses})."
 
 
 def quoted(path: Path) -> str:

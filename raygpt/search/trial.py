@@ -3,6 +3,7 @@
 import gc
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from raygpt.search.cluster import Placement
 from raygpt.training.hardware import return_freed_memory
 from raygpt.training.loop import TrainingDiverged, TrainingRun
 from raygpt.training.workers import worker_rank
+
+ALIVE = "alive"
+"""Says nothing but that a trial lives: steps made since it began, in a report of its own."""
 
 
 def trial_config(
@@ -59,6 +63,9 @@ def train_trial(config: dict[str, Any]) -> None:
     group = config["workers"] > 1
     # Workers wait at each report until Train's controller has looked: by default every 2 seconds.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
+    # The next trial in this process waits until this one has let go of its memory. If that takes
+    # longer than the 2 seconds of the default, Tune drops the next one without telling anybody.
+    os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "1000000")
     trainer = ray.train.torch.TorchTrainer(
         train_worker,
         train_loop_config=config,
@@ -90,7 +97,7 @@ def train_worker(config: dict[str, Any]) -> None:
         if config["checkpoint"]:
             with Checkpoint(config["checkpoint"]).as_directory() as folder:
                 run.load(Path(folder))
-        for report in run.reports():
+        for report in run.reports(signs_of_life(send)):
             metrics = report.metrics()
             if report.rung is not None:
                 metrics["rung_time"] = rung_time(report.rung, recipe.search.reduction_factor)
@@ -110,6 +117,25 @@ def train_worker(config: dict[str, Any]) -> None:
         return_freed_memory()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def signs_of_life(send: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
+    """Tell that the trial is ready; and get what tells that it is on its way, after each step.
+
+    Reports may be hours apart. Signs are sent after 1, 4, 16, 64 … steps, so that none is awaited
+    for much longer than those before it took; all workers of a trial send them together.
+    """
+    send({ALIVE: 0})
+    steps, due = 0, 1
+
+    def after_step() -> None:
+        nonlocal steps, due
+        steps += 1
+        if steps == due:
+            due *= 4
+            send({ALIVE: steps})
+
+    return after_step
 
 
 def rung_time(rung: int, reduction_factor: float) -> float:

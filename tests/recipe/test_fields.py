@@ -11,6 +11,7 @@ from raygpt.recipe.fields import (
     nested,
     read_field_range,
     read_value,
+    start_value,
 )
 from raygpt.recipe.ranges import Choice, Int, LogUniform
 from raygpt.recipe.schema import Recipe
@@ -62,6 +63,41 @@ def test_ranges_of_a_field():
     ],
 )
 def test_ranges_refused(key, given, message):
+    with pytest.raises(RecipeError, match=message):
+        read_field_range(key, given)
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "start"),
+    [
+        ("training.learning_rate", {"loguniform": [1e-4, 1e-2], "start": "6e-4"}, 6e-4),
+        ("training.learning_rate", {"loguniform": [1e-4, 1e-2]}, 1e-3),  # it has no default
+        ("training.weight_decay", {"loguniform": [1e-3, 1]}, 0.1),  # its default
+        ("training.weight_decay", {"uniform": [0.2, 0.4], "start": 0.2}, 0.2),
+        ("training.weight_decay", {"uniform": [0.25, 0.75]}, 0.5),  # the default is outside
+        ("training.weight_decay", {"uniform": [0, 0.4], "step": 0.2}, 0.2),  # not on the grid
+        ("model.n_layers", {"int": [4, 16], "step": 4}, 12),
+        ("model.n_heads", {"choice": [2, 4]}, 2),
+        ("model.compile", {"choice": [True, False]}, False),
+        ("training.batch_tokens", {"choice": ["128K", "256K"]}, 256_000),
+        ("training.batch_tokens", {"choice": ["128K", "256K"], "start": "128000"}, 128_000),
+    ],
+)
+def test_where_a_search_sets_out(key, given, start):
+    found = start_value(key, read_field_range(key, given))
+    assert found == pytest.approx(start)
+    assert type(found) is type(start)
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "message"),
+    [
+        ("model.dropout", {"choice": [0, 0.1], "start": 2}, "below 1, which 2 is not"),
+        ("model.dropout", {"choice": [0, 0.1], "start": 0.2}, "cannot start at 0.2"),
+        ("model.dropout", {"uniform": [0, 0.1], "start": 0.2}, "cannot start at 0.2"),
+    ],
+)
+def test_starts_refused(key, given, message):
     with pytest.raises(RecipeError, match=message):
         read_field_range(key, given)
 

@@ -13,6 +13,13 @@ WRITTEN = [
     ({"int": [2, 12], "step": 2}, Int(2, 12, step=2)),
     ({"int": [1, 64], "log": True}, Int(1, 64, log=True)),
     ({"choice": ["a", "b"]}, Choice(("a", "b"))),
+    ({"uniform": [0.0, 0.2], "start": 0.1}, Uniform(0.0, 0.2, start=0.1)),
+    ({"uniform": [0.0, 0.2], "step": 0.05, "start": 0.0}, Uniform(0.0, 0.2, 0.05, 0.0)),
+    ({"loguniform": [2e-4, 4e-3], "start": 6e-4}, LogUniform(2e-4, 4e-3, 6e-4)),
+    ({"int": [2, 12], "step": 2, "start": 4}, Int(2, 12, step=2, start=4)),
+    ({"int": [1, 64], "log": True, "start": 64}, Int(1, 64, log=True, start=64)),
+    ({"choice": ["a", "b"], "start": "b"}, Choice(("a", "b"), "b")),
+    ({"choice": [True, False], "start": False}, Choice((True, False), False)),
 ]
 
 
@@ -25,6 +32,12 @@ def test_ranges_read_and_write_back(written, found):
 def test_bounds_read_as_people_write_them():
     assert read_range({"int": ["1K", "4Ki"], "step": "8"}) == Int(1000, 4096, step=8)
     assert read_range({"uniform": ["1/4", "50%"]}) == Uniform(0.25, 0.5)
+    assert read_range({"uniform": ["1/4", "50%"], "start": "1/3"}).start == 1 / 3
+    assert read_range({"int": ["1K", "4K"], "start": "2K"}).start == 2000
+
+
+def test_a_start_makes_another_range():
+    assert Uniform(0.0, 0.2, start=0.1) != Uniform(0.0, 0.2)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +47,7 @@ def test_bounds_read_as_people_write_them():
         ({"loguniforn": [1, 2]}, 'did you mean "loguniform"'),
         ({"uniform": [0, 1], "int": [0, 1]}, "uniform and int at once"),
         ({"uniform": [0, 1], "setp": 0.1}, 'did you mean "step"'),
-        ({"loguniform": [1, 2], "step": 1}, "takes no options"),
+        ({"loguniform": [1, 2], "step": 1}, "no option of loguniform; allowed here: start"),
         ({"uniform": [0.2, 0.1]}, "0.2 is not below 0.1"),
         ({"uniform": [1, 1]}, "1 is not below 1"),
         ({"uniform": [1]}, "takes two bounds"),
@@ -53,6 +66,15 @@ def test_bounds_read_as_people_write_them():
         ({"choice": "ab"}, "takes a list"),
         ({"choice": [1, 2, 1]}, "twice"),
         ({"choice": [[0.9, 0.95]]}, "single values"),
+        ({"uniform": [0, 1], "start": 1.5}, "cannot start at 1.5, which it does not contain"),
+        ({"uniform": [0, 1], "step": 0.5, "start": 0.3}, "cannot start at 0.3"),
+        ({"uniform": [0, 1], "start": "middle"}, "start must be a number"),
+        ({"uniform": [0, 1], "start": None}, "start must be a number"),
+        ({"loguniform": [1, 2], "start": 0}, "cannot start at 0"),
+        ({"int": [2, 12], "step": 2, "start": 3}, "cannot start at 3"),
+        ({"int": [2, 12], "start": 2.5}, "start must be a whole number"),
+        ({"choice": ["a", "b"], "start": "c"}, "cannot start at c"),
+        ({"choice": [1, 2], "start": True}, "cannot start at True"),
     ],
 )
 def test_what_is_no_range(written, message):
@@ -71,6 +93,26 @@ def test_extremes_are_every_value_of_what_is_short_and_the_ends_of_what_is_long(
     assert Uniform(0.0, 1.0, step=0.3).extremes() == (0.0, 0.9)
     # 0.3 // 0.1 is 2 in binary floats.
     assert Uniform(0.0, 0.3, step=0.1).extremes() == (0.0, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("found", "middle"),
+    [
+        (Uniform(0.0, 0.2), 0.1),
+        (Uniform(0.0, 0.9, step=0.1), 0.4),
+        (Uniform(0.1, 1.0, step=0.4), 0.5),
+        (LogUniform(1e-3, 1e-1), 1e-2),
+        (Int(2, 12), 7),
+        (Int(2, 12, step=2), 6),
+        (Int(2, 9, step=3), 5),
+        (Int(1, 64, log=True), 8),
+        (Int(1, 10**18, log=True), 10**9),
+        (Choice((0.3, 0.1)), 0.3),
+    ],
+)
+def test_the_middle_is_a_value_that_can_come_up(found, middle):
+    assert found.middle == pytest.approx(middle, rel=1e-12)
+    assert found.contains(found.middle)
 
 
 def test_contains():

@@ -1,3 +1,4 @@
+import math
 import pickle
 import time
 from pathlib import Path
@@ -128,6 +129,30 @@ def test_recipe_takes_a_value_for_every_range(search):
         found.recipe({**values, "model.dropout": 3})
     with pytest.raises(RecipeError, match="less than one sequence"):
         found.recipe({**values, "training.batch_tokens": 100})
+
+
+def test_where_a_search_starts(search):
+    assert load_search_file(search).start_values() == {
+        "model.dropout": 0.1,
+        "training.batch_tokens": 256_000,
+        "training.learning_rate": pytest.approx(math.sqrt(2e-4 * 4e-3)),
+    }
+    rate = "training.learning_rate={loguniform: [2e-4, 4e-3], start: 6e-4}"
+    found = load_search_file(search, "mini", [rate])
+    assert found.start_values() == {"model.dropout": 0.1, "training.learning_rate": 6e-4}
+    assert load_search_file(search, "mini", ["model.dropout=0", "training.learning_rate=1"]) != found
+    assert found.recipe(found.start_values()).training.learning_rate == 6e-4
+
+
+def test_a_search_must_be_able_to_start(written):
+    # The ends of the ranges can all meet.
+    path = written(
+        "training: {tokens: 300M, learning_rate: 1}\n"
+        "model: {d_model: {int: [300, 600], start: 301}, n_heads: {choice: [1, 2]}}\n"
+    )
+    assert load_search_file(path).start_values() == {"model.d_model": 301, "model.n_heads": 1}
+    (line,) = refused(path, "full", ["model.n_heads={choice: [1, 2], start: 2}"])
+    assert "d_model 301 is not divisible by n_heads 2" in line
 
 
 def test_recipe_takes_numpy_scalars(search):
@@ -286,6 +311,19 @@ def test_shipped_files(path, scale, written):
     assert load_search_file(written(found.to_yaml()), scale) == found
     recipe = found.recipe({key: r.extremes()[0] for key, r in found.ranges.items()})
     assert budget.steps(recipe) == {"full": 1172, "mini": 1758}[scale]
+
+
+@pytest.mark.parametrize("scale", ["full", "mini"])
+def test_shipped_searches_start_from_the_baseline(scale):
+    baseline = load_search_file(SHIPPED[0], scale).single_recipe()
+    assert baseline.name == "baseline"
+    for path in SHIPPED[1:]:
+        found = load_search_file(path, scale)
+        recipe = found.recipe(found.start_values())
+        assert (recipe.data, recipe.model) == (baseline.data, baseline.model)
+        assert recipe.training == baseline.training
+        for value in found.ranges.values():
+            assert value.start is not None
 
 
 def test_the_ladder_of_shipped_files():

@@ -29,9 +29,9 @@ def figures(tokens, bits_per_byte=None, rung=None, **others):
     return found | others
 
 
-def begin_trial(tables, trial_id, learning_rate=1e-3, weight_decay=0.1, n_layers=2):
+def begin_trial(tables, trial_id, learning_rate=1e-3, weight_decay=0.1, n_layers=2, **what):
     values = dict(zip(SEARCHED, (learning_rate, weight_decay, n_layers), strict=True))
-    tables.begin_trial(trial_id, seed=7, values=values)
+    tables.begin_trial(trial_id, **{"seed": 7, "values": values} | what)
 
 
 @pytest.fixture
@@ -75,6 +75,45 @@ def made_search(tmp_path_factory):
 @pytest.fixture(scope="session")
 def results(made_search):
     return load_results(made_search.folder)
+
+
+@pytest.fixture(scope="session")
+def confirmed(tmp_path_factory):
+    """A search of five trials, whose baseline 0000 was stopped, and 0002, 0001 confirmed with it.
+
+    By its further runs 0001 is the best; 0003 was better still, until a run of it diverged.
+    Not to be changed.
+    """
+    tables = RunTables(tmp_path_factory.mktemp("runs") / "", SEARCHED)
+    searched = {
+        "0000": (3.0,),
+        "0001": (2.75, 2.5),
+        "0002": (2.75, 2.25),
+        "0003": (2.5, 2.0),
+        "0004": (3.5,),
+    }
+    for trial_id, scores in searched.items():
+        begin_trial(tables, trial_id, baseline=trial_id == "0000")
+        for rung, score in enumerate(scores):
+            tables.add_report(trial_id, figures((300, 900)[rung], score, rung))
+        tables.end_trial(trial_id, "completed" if len(scores) == 2 else "stopped")
+    further = {
+        "0000": (2.75, 2.76, 2.74),
+        "0001": (2.48, 2.49, 2.5),
+        "0002": (2.5, 2.51, 2.49),
+        "0003": (2.0, 2.01, None),
+    }
+    for trial_id, scores in further.items():
+        for number, score in enumerate(scores, 1):
+            name = f"{trial_id}-{number}"
+            begin_trial(tables, name, seed=10 * int(trial_id) + number, confirms=trial_id)
+            if score is None:
+                tables.end_trial(name, "diverged", "the training loss is nan")
+                continue
+            tables.add_report(name, figures(300, 3.0, 0))
+            tables.add_report(name, figures(900, score, 1))
+            tables.end_trial(name, "completed")
+    return tables
 
 
 @pytest.fixture

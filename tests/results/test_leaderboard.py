@@ -165,3 +165,168 @@ def test_a_very_long_error(tables, begin):
     spread = "".join(line[at:] for line in lines).replace(" ", "")
     assert spread == "error" + "/a/very/long/path" * 20 + "andsoon" * 50
     assert len(render(frame, "csv").splitlines()) == 2
+
+
+# --- the baseline -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_baseline(tables, begin, report):
+    """A search whose baseline reached the first rung, and other trials that went farther or not."""
+    for trial_id, scores in {
+        "0000": (3.0,),
+        "0001": (2.75, 2.5),
+        "0002": (3.25,),
+        "0003": (2.5,),
+    }.items():
+        begin(trial_id, baseline=trial_id == "0000")
+        for rung, score in enumerate(scores):
+            tables.add_report(trial_id, report((300, 900)[rung], score, rung))
+        tables.end_trial(trial_id, "stopped")
+    return load_results(tables.folder)
+
+
+def test_gains_are_over_the_baseline_at_the_same_budget(with_baseline):
+    frame = leaderboard(with_baseline)
+    assert list(frame)[:6] == ["trial_id", "baseline", "status", "bits_per_byte", "gain", "tokens"]
+    assert order(frame) == [1, 3, 0, 2]
+    # The baseline was not judged where 0001 was in the end.
+    assert frame["gain"].isna().tolist() == [True, False, False, False]
+    assert frame["gain"].tolist()[1:] == [0.5, 0.0, -0.25]
+    assert frame["baseline"].tolist() == [False, False, True, False]
+    assert order(leaderboard(with_baseline, "-gain")) == [3, 0, 2, 1]
+
+
+def test_a_gain_at_a_lower_rung_is_over_what_the_baseline_had_there(tables, begin, report):
+    for trial_id, scores in {"0000": (3.0, 2.75), "0001": (3.5,)}.items():
+        begin(trial_id, baseline=trial_id == "0000")
+        for rung, score in enumerate(scores):
+            tables.add_report(trial_id, report((300, 900)[rung], score, rung))
+        tables.add_report(trial_id, report(950))
+    assert list(leaderboard(load_results(tables.folder))["gain"]) == [0.0, -0.5]
+
+
+def test_the_baseline_is_named_where_its_gain_would_be(with_baseline):
+    lines = render(leaderboard(with_baseline), "table", 100).splitlines()
+    assert lines[0].split()[:6] == ["trial", "status", "bits", "per", "byte", "gain"]
+    assert [line.split()[:4] for line in lines[1:]] == [
+        ["0001", "stopped", "2.5000", "900"],
+        ["0003", "stopped", "2.5000", "+0.5000"],
+        ["0000", "stopped", "3.0000", "baseline"],
+        ["0002", "stopped", "3.2500", "-0.2500"],
+    ]
+    found = json.loads(render(leaderboard(with_baseline), "json"))[2]
+    assert (found["baseline"], found["gain"]) == (True, 0.0)
+
+
+def test_a_baseline_without_a_result_is_no_measure(tables, begin, report):
+    begin("0000", baseline=True)
+    begin("0001")
+    tables.add_report("0001", report(300, 2.0, 0))
+    frame = leaderboard(load_results(tables.folder))
+    assert not {"baseline", "gain"} & set(frame)
+
+
+def test_the_five_values_of_a_search_and_its_gains_fit_in_80_columns(tmp_path, report):
+    searched = ["model.dropout", "training.learning_rate", "training.weight_decay"]
+    tables = RunTables(tmp_path, [*searched, "training.warmup", "training.hold"])
+    values = dict(zip(tables.searched, (0.0872, 0.000276, 0.0042, 0.0332, 0.224), strict=True))
+    for number in range(2):
+        tables.begin_trial(f"{number:04}", 0, values, baseline=not number)
+        tables.add_report(f"{number:04}", report(900_096, 2.5 + number, 0))
+        tables.end_trial(f"{number:04}", "completed")
+    lines = render(leaderboard(load_results(tmp_path)), "table", 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    shown = "0001 completed 3.5000 -1.0000 900,096 0.0872 0.000276 0.0042 0.0332 0.224"
+    assert lines[-1].split() == shown.split()
+
+
+# --- what was confirmed -------------------------------------------------------------------------
+
+
+def test_what_was_confirmed_comes_first_by_its_mean(confirmed):
+    frame = leaderboard(load_results(confirmed.folder))
+    assert list(frame)[:10] == [
+        *("trial_id", "baseline", "status", "runs", "bits_per_byte", "standard_error"),
+        *("ci_low", "ci_high", "gain", "tokens"),
+    ]
+    # A row a configuration; 0003 had the best values, but a run of it diverged.
+    assert order(frame) == [1, 2, 0, 3, 4]
+    assert list(frame["status"]) == [*["confirmed"] * 3, "diverged", "stopped"]
+    assert list(frame["runs"].fillna(0)) == [3, 3, 3, 2, 0]
+    assert list(frame["bits_per_byte"]) == pytest.approx([2.49, 2.5, 2.75, 2.005, 3.5])
+    assert frame["standard_error"].notna().tolist() == [True] * 3 + [False] * 2
+    assert frame["standard_error"][0] == pytest.approx(0.01 / 3**0.5)
+    # Of Student's t with 6 degrees of freedom.
+    assert frame["ci_high"][0] - 2.49 == pytest.approx(2.4469 * 0.01 / 3**0.5, rel=1e-4)
+    assert frame["ci_low"][0] + frame["ci_high"][0] == pytest.approx(2 * 2.49)
+    # Over the baseline's mean; what was not confirmed over what the baseline had in the search.
+    assert list(frame["gain"].fillna(9)) == pytest.approx([0.26, 0.25, 0, 9, -0.5])
+    # The baseline was stopped in the search, but confirmed at the full budget.
+    assert list(frame["tokens"]) == [900, 900, 900, 900, 300]
+
+
+def test_confirmed_trials_can_be_sorted_too(confirmed):
+    results = load_results(confirmed.folder)
+    assert order(leaderboard(results, "bits_per_byte")) == [3, 1, 2, 0, 4]
+    assert order(leaderboard(results, "-gain", top=2)) == [1, 2]
+    assert order(leaderboard(results, "standard_error"))[-2:] == [3, 4]
+
+
+def test_the_words_stand_below_the_figures(confirmed):
+    results = load_results(confirmed.folder)
+    assert len(results.conclusions) == 6
+    text = render(leaderboard(results), "table", 80, results.conclusions)
+    figures, words, everything = text.split("\n\n")
+    assert max(map(len, text.splitlines())) <= 80
+    assert figures.splitlines()[0].split() == (
+        "trial runs bits per byte standard error 95% from 95% to gain".split()  # noqa: SIM905
+    )
+    assert [line.split()[:3] for line in figures.splitlines()[1:]] == [
+        ["0001", "3", "2.4900"],
+        ["0002", "3", "2.5000"],
+        ["0000", "3", "2.7500"],
+        ["0003", "2", "2.0050"],
+    ]
+    assert words.splitlines()[2].startswith("- 0001 is better than baseline 0000 (0.2600 bits per")
+    assert "- 0001 and 0002: no difference shown (0.0100 bits per byte, 0.4%; 95% interval" in words
+    assert "- 0003 diverged in 1 of 3 runs, so" in words
+    assert "Tukey's HSD test" in words
+    rows = everything.splitlines()[-5:]
+    assert [row.split()[0] for row in rows] == ["0001", "0002", "0000", "0003", "0004"]
+    assert "learning" in everything
+    assert "standard" not in everything
+
+
+def test_in_markdown_the_words_are_a_list(confirmed):
+    results = load_results(confirmed.folder)
+    lines = render(leaderboard(results), "markdown", words=results.conclusions).splitlines()
+    assert lines[0].startswith("| trial | status | runs | bits per byte | standard error | 95% ")
+    assert lines[2].startswith(
+        "| 0001 | confirmed | 3 | 2.4900 | 0.0058 | 2.4759 | 2.5041 | +0.2600"
+    )
+    assert lines[7] == ""
+    assert lines[8:] == [f"- {text}" for text in results.conclusions]
+
+
+@pytest.mark.parametrize("style", ["csv", "json"])
+def test_data_have_no_words(confirmed, style):
+    results = load_results(confirmed.folder)
+    text = render(leaderboard(results), style, words=results.conclusions)
+    assert "Tukey" not in text
+    if style == "json":
+        first = json.loads(text)[0]
+        assert (first["trial_id"], first["status"], first["runs"]) == ("0001", "confirmed", 3)
+        assert first["bits_per_byte"] == pytest.approx(2.49)
+        assert json.loads(text)[-1]["ci_low"] is None
+
+
+def test_runs_that_have_not_ended_change_nothing(with_baseline, tables, begin):
+    before = leaderboard(with_baseline)
+    begin("0001-1", seed=9, confirms="0001")
+    results = load_results(tables.folder)
+    after = leaderboard(results)
+    assert list(after["status"]) == list(before["status"])
+    assert after["runs"].isna().all()
+    text = render(after, "table", 100, results.conclusions)
+    assert "Not finished yet: 1 of 1 run of 0001." in text

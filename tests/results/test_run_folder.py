@@ -168,6 +168,14 @@ def test_trials_may_be_raised_and_stay_raised(start, folder, file, own):
     assert made_with["command"] == ["raygpt.tune", "lr.yaml"]
 
 
+def test_a_search_may_be_confirmed_afterwards(start, folder, file):
+    start()
+    found = reopen_run(folder, file, ["search.confirm={top: 2, seeds: 4}"])
+    assert (found.search.confirm.top, found.search.confirm.seeds) == (2, 4)
+    assert load_search_file(folder / files.SEARCH) == found
+    assert reopen_run(folder, file, ["search.confirm=null"]).search.confirm is None
+
+
 def test_trials_may_be_raised_in_the_file(start, folder, file):
     start()
     file.write_text(SEARCH.replace("trials: 8", "trials: 9"))

@@ -156,6 +156,44 @@ def test_equal_trials_keep_their_order(tables, begin, report):
     assert list(ranked(load_results(tables.folder).trials)["trial_id"]) == ["0000", "0001", "0002"]
 
 
+def test_what_was_confirmed_ranks_first_and_by_its_further_runs(confirmed):
+    results = load_results(confirmed.folder)
+    order = ranked(results.trials)
+    assert list(order["trial_id"]) == ["0001", "0002", "0000", "0003", "0004"]
+    added = ["runs", "diverged_runs", "mean", "standard_error", "ci_low", "ci_high"]
+    assert list(order) == [*results.trials, *added]
+    assert order["mean"][0] == pytest.approx(2.49)
+    on_disk = pd.read_csv(confirmed.folder / files.LEADERBOARD, dtype={"trial_id": str})
+    assert list(on_disk) == list(order)
+    assert list(on_disk["trial_id"]) == list(order["trial_id"])
+    # The row of the search itself.
+    assert (results.best["trial_id"], results.best["bits_per_byte"]) == ("0001", 2.5)
+    assert confirmed.best()["trial_id"] == "0001"
+    assert [row["trial_id"] for row in confirmed.search_trials] == [f"{n:04}" for n in range(5)]
+    assert results.conclusions[1].startswith("0001 is better than baseline 0000")
+
+
+def test_one_further_run_decides_nothing(tables, begin, report):
+    for trial_id, bits in {"0000": 2.5, "0001": 2.0}.items():
+        begin(trial_id)
+        tables.add_report(trial_id, report(900, bits, 1))
+        tables.end_trial(trial_id, "completed")
+    for number, best in [(1, "0001"), (2, "0000")]:
+        begin(f"0000-{number}", seed=number, confirms="0000")
+        tables.add_report(f"0000-{number}", report(900, 1.5, 1))
+        assert tables.best()["trial_id"] == "0001"
+        tables.end_trial(f"0000-{number}", "completed")
+        assert tables.best()["trial_id"] == best
+
+
+def test_tables_of_an_earlier_version_lack_columns(search):
+    trials = pd.read_parquet(search.folder / files.TRIALS)
+    trials.drop(columns=["baseline", "confirms"]).to_parquet(search.folder / files.TRIALS)
+    results = load_results(search.folder)
+    assert list(results.trials)[: len(TRIAL_COLUMNS)] == list(TRIAL_COLUMNS)
+    assert results.best["trial_id"] == "0003"
+
+
 def made(folder):
     folder.mkdir(parents=True)
     return folder

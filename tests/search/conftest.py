@@ -60,9 +60,9 @@ def tables(folder, search_file):
 def begin(tables):
     """Begins a trial."""
 
-    def begin_trial(trial_id, dropout=0.1, learning_rate=1e-3):
+    def begin_trial(trial_id, dropout=0.1, learning_rate=1e-3, seed=5, **what):
         values = {"model.dropout": dropout, "training.learning_rate": learning_rate}
-        tables.begin_trial(trial_id, 5, values)
+        tables.begin_trial(trial_id, seed, values, **what)
 
     return begin_trial
 

@@ -92,6 +92,26 @@ def test_what_an_earlier_session_trained_is_no_pace(clock, plain, tables, begin,
     assert "pace    205 tokens/s, 0:00:10 elapsed" in view(tables, seconds=10, before=another)[1]
 
 
+def test_runs_that_confirm_are_counted_apart(clock, plain, tables, begin, report, make_search):
+    search_file = make_search("search.trials=2", "search.confirm={top: 2, seeds: 2}")
+    progress = Progress(tables, search_file, plain)
+    for number in range(2):
+        begin(f"{number:04}", dropout=number / 10)
+        tables.add_report(f"{number:04}", report(2))
+        tables.end_trial(f"{number:04}", "completed")
+    progress.confirming(4)
+    begin("0001-1", confirms="0001", seed=9)
+    progress.began("0001-1")
+    clock.now = 31.0
+    progress.reported("0001-1")
+    assert plain.file.getvalue().splitlines() == [
+        "0:00:00 the search is over; runs to confirm its best trials: 4",
+        "0:00:00 trial 0001-1 started  seed=9 dropout=0.1 learning_rate=0.001",
+        "0:00:31 2 completed, 0 to come; confirming: 1 running, 3 to come; "
+        "529 tokens/s, 0:00:31 elapsed, about 0:01:02 left",
+    ]
+
+
 # --- the live view ------------------------------------------------------------------------------
 
 
@@ -165,19 +185,45 @@ def test_nothing_of_the_view_stays_in_a_pipe(clock, plain, tables, search_file):
 # --- figures ------------------------------------------------------------------------------------
 
 
-def test_what_is_left_follows_what_trials_usually_take(tables, begin, report):
-    assert tokens_left(tables, 4, 8192) == 4 * 8192
+def test_what_is_left_follows_what_trials_usually_take(tables, begin, report, make_search):
+    def left(trials):
+        return tokens_left(tables, make_search(f"search.trials={trials}"), 8192)
+
+    assert left(4) == 4 * 8192
     for number, rung in enumerate([0, 2]):
         begin(f"{number:04}")
         tables.add_report(f"{number:04}", report(rung))
         tables.end_trial(f"{number:04}", "stopped")
-    assert tokens_left(tables, 4, 8192) == 2 * 5120
+    assert left(4) == 2 * 5120
     begin("0002")
     tables.add_report("0002", report(0))
-    assert tokens_left(tables, 4, 8192) == (5120 - 2048) + 5120
+    assert left(4) == (5120 - 2048) + 5120
     tables.add_report("0002", report(2))
-    assert tokens_left(tables, 4, 8192) == 5120
-    assert tokens_left(tables, 3, 8192) == 0
+    assert left(4) == 5120
+    assert left(3) == 0
+
+
+def test_what_is_left_of_a_confirmation(tables, begin, report, make_search):
+    search_file = make_search("search.trials=2", "search.confirm={top: 3, seeds: 2}")
+
+    def left():
+        return tokens_left(tables, search_file, 8192)
+
+    # As long as the search goes on, of as many configurations as are asked for.
+    assert left() == (2 + 6) * 8192
+    begin("0000", baseline=True)
+    tables.add_report("0000", report(0))
+    tables.end_trial("0000", "stopped")
+    assert left() == 2048 + 8 * 8192
+    begin("0001", dropout=0.2)
+    tables.add_report("0001", report(2))
+    tables.end_trial("0001", "completed")
+    assert left() == 4 * 8192
+    begin("0000-1", confirms="0000")
+    tables.add_report("0000-1", report(0))
+    assert left() == 4 * 8192 - 2048
+    tables.end_trial("0000-1", "diverged")
+    assert left() == 3 * 8192
 
 
 def test_values_on_one_line(tmp_path):

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 from ray import cloudpickle
+from ray.exceptions import RayActorError
 from ray.train import Checkpoint
 from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY
 
@@ -15,19 +16,33 @@ from raygpt.search.trial import trial_config
 
 
 @pytest.fixture
-def recorder(tables, progress):
-    return Recorder(tables, progress, last_rung=2)
+def ended():
+    """What was told of trials that are over."""
+    return []
+
+
+@pytest.fixture
+def recorder(tables, progress, folder, ended):
+    def tell(trial_id, row):
+        on_disk = load_results(folder).trials.set_index("trial_id")["status"]
+        assert on_disk[row["trial_id"]] == row["status"]
+        ended.append((trial_id, row["status"], row.get("error")))
+
+    return Recorder(tables, progress, last_rung=2, ended=tell)
 
 
 @pytest.fixture
 def make_trial(search_file, needed):
     """Makes what Tune hands to its callbacks."""
 
-    def make(trial_id, learning_rate=1e-3):
+    def make(trial_id, learning_rate=1e-3, baseline=False, confirms=None):
         values = {"model.dropout": 0.1, "training.learning_rate": learning_rate}
         config = trial_config(trial_id, search_file.recipe(values), needed, "/", None)
         return SimpleNamespace(
-            config=config | {"values": values}, pickled_error_file=None, error_file=None
+            trial_id=f"tune-{trial_id}",
+            config=config | {"values": values, "baseline": baseline, "confirms": confirms},
+            pickled_error_file=None,
+            error_file=None,
         )
 
     return make
@@ -36,9 +51,12 @@ def make_trial(search_file, needed):
 @pytest.fixture
 def tell(recorder):
     """Tells the recorder of an event, as Tune does."""
+    trials = []
 
     def tell(event, trial, *args, **kwargs):
-        getattr(recorder, f"on_trial_{event}")(1, [trial], trial, *args, **kwargs)
+        if trial not in trials:
+            trials.append(trial)
+        getattr(recorder, f"on_trial_{event}")(1, trials, trial, *args, **kwargs)
 
     return tell
 
@@ -54,7 +72,7 @@ def printed(console):
     return [line.split(" ", 1)[1] for line in console.file.getvalue().splitlines()]
 
 
-def test_a_completed_trial(tell, make_trial, report, row, folder, plain):
+def test_a_completed_trial(tell, make_trial, report, row, folder, plain, ended):
     trial = make_trial("0000")
     tell("start", trial)
     assert row("0000")[["status", "seed"]].tolist() == ["running", 5]
@@ -62,7 +80,9 @@ def test_a_completed_trial(tell, make_trial, report, row, folder, plain):
     for rung, bits in enumerate([3.0, 2.5, 2.25]):
         tell("result", trial, report(rung, bits))
         assert row("0000")["status"] == "running"
+    assert ended == []
     tell("complete", trial)
+    assert ended == [("tune-0000", "completed", None)]
     assert row("0000")[["status", "tokens", "rung"]].tolist() == ["completed", 8192, 2]
     assert row("0000")["bits_per_byte"] == 2.25
     assert list(load_results(folder).history["bits_per_byte"]) == [3.0, 2.5, 2.25]
@@ -72,16 +92,37 @@ def test_a_completed_trial(tell, make_trial, report, row, folder, plain):
     ]
 
 
+def test_what_a_trial_is_for(tell, make_trial, row):
+    tell("start", make_trial("0000", baseline=True))
+    tell("start", make_trial("0001"))
+    tell("start", make_trial("0001-1", confirms="0001"))
+    names = ["0000", "0001", "0001-1"]
+    assert [row(name)["baseline"] for name in names] == [True, False, False]
+    assert [row(name)["confirms"] for name in names[2:]] == ["0001"]
+    assert row("0000")[["confirms"]].isna().all()
+
+
+def test_signs_of_life_are_no_reports(tell, make_trial, row, folder, report):
+    trial = make_trial("0000")
+    tell("start", trial)
+    before = row("0000")
+    for steps in (0, 1, 4):
+        tell("result", trial, {"alive": steps})
+    assert len(load_results(folder).history) == 0
+    assert row("0000").equals(before)
+
+
 @pytest.mark.parametrize("rung", [0, 1])
-def test_a_stopped_trial(tell, make_trial, report, row, rung):
+def test_a_stopped_trial(tell, make_trial, report, row, rung, ended):
     trial = make_trial("0000")
     tell("start", trial)
     tell("result", trial, report(rung))
     tell("complete", trial)
     assert row("0000")[["status", "rung"]].tolist() == ["stopped", rung]
+    assert ended == [("tune-0000", "stopped", None)]
 
 
-def test_a_diverged_trial(tell, make_trial, report, row, folder, plain):
+def test_a_diverged_trial(tell, make_trial, report, row, folder, plain, ended):
     trial = make_trial("0000")
     tell("start", trial)
     tell("result", trial, report(0))
@@ -89,6 +130,7 @@ def test_a_diverged_trial(tell, make_trial, report, row, folder, plain):
     assert len(load_results(folder).history) == 1
     tell("complete", trial)
     assert row("0000")[["status", "error"]].tolist() == ["diverged", "the training loss is nan"]
+    assert ended == [("tune-0000", "diverged", "the training loss is nan")]
     assert printed(plain)[-1].endswith(": the training loss is nan")
     # A later trial in the same search has nothing to do with it.
     other = make_trial("0001")
@@ -114,15 +156,45 @@ class Wrapped(Exception):
         (Wrapped(UserError("the token shard is broken")), "the token shard is broken"),
         (KeyError("x"), "KeyError: 'x'"),
         (RuntimeError(), "RuntimeError: "),
+        (
+            RayActorError(
+                error_msg="The actor is dead because its worker process has died. Worker exit "
+                "type: SYSTEM_ERROR Worker exit detail: Worker unexpectedly exits. Some common "
+                "causes include: (1) the process was killed"
+            ),
+            "its process died: Worker unexpectedly exits.",
+        ),
+        (
+            RayActorError(error_msg="The actor died because its node has died.\nThe node is lost."),
+            "its process died: The node is lost.",
+        ),
     ],
 )
-def test_a_failed_trial_says_why_in_one_line(tell, make_trial, row, tmp_path, error, said):
+def test_a_failed_trial_says_why_in_one_line(tell, make_trial, row, tmp_path, error, said, ended):
     trial = make_trial("0000")
     tell("start", trial)
     trial.pickled_error_file = str(tmp_path / "error.pkl")
     (tmp_path / "error.pkl").write_bytes(cloudpickle.dumps(error))
     tell("error", trial)
     assert row("0000")[["status", "error"]].tolist() == ["failed", said]
+    assert ended == [("tune-0000", "failed", said)]
+
+
+def test_a_trial_that_was_given_up_says_so(recorder, tell, make_trial, row, tmp_path, ended):
+    trial = make_trial("0000")
+    tell("start", trial)
+    trial.pickled_error_file = str(tmp_path / "error.pkl")
+    (tmp_path / "error.pkl").write_bytes(cloudpickle.dumps(RayActorError()))
+    recorder.give_up("0000", "no sign of life")
+    tell("error", trial)
+    assert row("0000")[["status", "error"]].tolist() == ["failed", "no sign of life"]
+    assert ended == [("tune-0000", "failed", "no sign of life")]
+
+
+def test_a_trial_that_dies_before_it_starts_has_failed(tell, make_trial, row, ended):
+    tell("error", make_trial("0000"))
+    assert row("0000")[["status", "training.learning_rate"]].tolist() == ["failed", 1e-3]
+    assert len(ended) == 1
 
 
 def test_a_chained_error_says_its_cause(tell, make_trial, row, tmp_path):
@@ -240,6 +312,23 @@ def test_the_best_recipe_is_written_when_there_is_one(tell, make_trial, report, 
     assert run("0002", 2e-3, 0, 1.0) == best  # of a smaller budget
     assert run("0003", 4e-3, 2, 2.25).single_recipe().training.learning_rate == 4e-3
     assert path.read_text().startswith("# Trial 0003")
+
+
+@pytest.mark.parametrize("event", ["complete", "error"])
+def test_a_best_trial_that_diverges_or_fails_is_best_no_longer(
+    recorder, tell, make_trial, report, folder, event
+):
+    path = folder / files.BEST_RECIPE
+    best, other = make_trial("0000", 1e-3), make_trial("0001", 2e-3)
+    for trial, bits in ((best, 2.0), (other, 2.5)):
+        tell("start", trial)
+        tell("result", trial, report(1, bits))
+    assert path.read_text().startswith("# Trial 0000: 2.0000")
+    if event == "complete":
+        tell("result", best, {"diverged": "the loss is nan"})
+    tell(event, best)
+    assert path.read_text().startswith("# Trial 0001: 2.5000 bits per byte at 4,096 tokens.\n")
+    assert load_search_file(path).single_recipe().training.learning_rate == 2e-3
 
 
 def test_it_goes_into_tunes_own_state_files_as_nothing(recorder):

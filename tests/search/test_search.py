@@ -18,8 +18,9 @@ def interrupted(tables, begin, report, folder):
 
 
 def test_an_unfinished_trial_goes_on_from_its_checkpoint(interrupted, folder):
-    checkpoints = rewind(interrupted, [0, 1, 2, 3])
-    assert checkpoints == {0: str(folder.absolute() / "trials/0"), 1: None, 2: None, 3: None}
+    checkpoints = rewind(interrupted, ["0000", "0001", "0002", "0003"])
+    gone_on = str(folder.absolute() / "trials/0")
+    assert checkpoints == {"0000": gone_on, "0001": None, "0002": None, "0003": None}
     history = load_results(folder).history
     assert history[["trial_id", "tokens"]].to_numpy().tolist() == [["0000", 2048]]
 

@@ -28,8 +28,9 @@ def run(tables, begin, report):
 
 @pytest.fixture
 def said(folder, make_search):
-    def summary(trials, folder=folder):
-        return summarise(load_results(folder), make_search(f"search.trials={trials}"))
+    def summary(trials, folder=folder, overrides=()):
+        search_file = make_search(f"search.trials={trials}", *overrides)
+        return summarise(load_results(folder), search_file)
 
     return summary
 
@@ -103,3 +104,96 @@ def test_commands_are_quoted_where_a_shell_needs_it(run, said, folder):
     text = said(3, odd / "tiny")[0]
     assert f"raygpt.tune '{odd}/tiny/search.yaml' --resume --runs-dir '{odd}'" in text
     assert f"raygpt.leaderboard '{odd}/tiny'" in text
+
+
+# --- confirmation -------------------------------------------------------------------------------
+
+CONFIRM = ["search.confirm={top: 2, seeds: 2}"]
+
+
+@pytest.fixture
+def confirm(tables, begin, report):
+    """Runs that confirm a trial: their scores, None where one goes on."""
+
+    def confirm(trial_id, *scores):
+        for number, bits in enumerate(scores, 1):
+            name = f"{trial_id}-{number}"
+            begin(name, seed=10 + number, confirms=trial_id)
+            if bits is not None:
+                tables.add_report(name, report(2, bits))
+                tables.end_trial(name, "completed")
+
+    return confirm
+
+
+def test_a_confirmed_search_says_what_is_real(run, confirm, said):
+    run("completed", "completed", "stopped")
+    confirm("0000", 2.5, 2.51)
+    confirm("0001", 2.25, 2.26)
+    text, status = said(3, overrides=CONFIRM)
+    assert status == 0
+    lines = text.splitlines()
+    assert lines[0] == (
+        "3 of 3 trials ended (2 completed, 1 stopped). "
+        "4 of 4 runs that confirm them ended (4 completed)."
+    )
+    assert [line.split()[:2] for line in lines[2:5]] == [
+        ["trial", "runs"],
+        ["0001", "2"],
+        ["0000", "2"],
+    ]
+    assert any(line.startswith("- 0001 is better than 0000 (0.2500 bits") for line in lines)
+
+
+def test_a_confirmation_that_was_interrupted_goes_on(run, confirm, said):
+    run("completed", "completed")
+    confirm("0000", 2.5, None)
+    text, status = said(2, overrides=CONFIRM)
+    assert status == 130
+    assert text.startswith(
+        "Interrupted: 2 of 2 trials ended (2 completed). "
+        "1 of 4 runs that confirm them ended (1 completed, 1 running). All results are kept; go on"
+    )
+    # It may have been given up as well.
+    text, status = said(2)
+    assert status == 0
+
+
+def test_a_search_to_be_confirmed_that_was_interrupted_before(run, said):
+    run("completed", "running")
+    text, status = said(2, overrides=CONFIRM)
+    assert status == 130
+    assert text.startswith("Interrupted: 1 of 2 trials ended (1 completed, 1 running). All results")
+
+
+@pytest.mark.parametrize(("statuses", "best"), [(["stopped"] * 2, 0), (["completed"] * 1, 1)])
+def test_where_there_is_less_to_confirm_it_says_so(run, said, confirm, statuses, best):
+    run(*statuses)
+    if best:
+        confirm("0000", 2.5, 2.51)
+    text, status = said(len(statuses), overrides=CONFIRM)
+    assert status == 0
+    assert text.splitlines()[0].endswith(
+        f" Beside the baseline {best} of the 2 to confirm came to the end."
+    )
+
+
+def test_all_that_was_confirmed_is_shown(run, confirm, said):
+    run(*["completed"] * 8)
+    for number in range(6):
+        confirm(f"{number:04}", 2.5, 2.51)
+    text, _ = said(8)
+    assert "12 of 12 runs that confirm them ended (12 completed)." in text
+    for block in text.split("\n\n")[1:4:2]:
+        assert [line[:4] for line in block.splitlines() if line[:1] == "0"] == [
+            f"{number:04}" for number in range(6)
+        ]
+
+
+def test_the_best_model_is_one_of_the_full_budget(run, confirm, said, tables, folder):
+    run("stopped", "completed")
+    tables.set_checkpoint("0000", folder.absolute() / "trials/0000/checkpoint")
+    confirm("0000", 1.5, 1.51)
+    tables.set_checkpoint("0000-2", folder.absolute() / "trials-2/0000-2/checkpoint")
+    lines = said(2)[0].splitlines()
+    assert f"best model    {folder / 'trials-2/0000-2/checkpoint'}" in lines

@@ -3,7 +3,7 @@ import pickle
 
 from raygpt.recipe.schema import Recipe
 from raygpt.search.cluster import Placement
-from raygpt.search.trial import trainable, trial_config
+from raygpt.search.trial import signs_of_life, trainable, trial_config
 
 
 def test_a_trial_is_told_everything_in_plain_values(search_file):
@@ -31,3 +31,12 @@ def test_tune_holds_what_one_worker_needs():
 def test_the_driver_of_a_worker_group_takes_no_cpu_from_it():
     resources = trainable(Placement(4, 2, 1))._resources
     assert resources.required_resources.keys().isdisjoint({"CPU", "GPU"})
+
+
+def test_signs_of_life_come_ever_more_rarely():
+    signs = []
+    after_step = signs_of_life(signs.append)
+    assert signs == [{"alive": 0}]
+    for _ in range(300):
+        after_step()
+    assert [sign["alive"] for sign in signs] == [0, 1, 4, 16, 64, 256]

@@ -1,0 +1,180 @@
+"""A search in virtual time: its own parts, and an objective in place of the training.
+
+Searcher, scheduler and callbacks are driven through Ray Tune's interfaces in the order in which
+`ray.tune.execution.tune_controller` (Ray 2.60) calls them, in one process and without waiting:
+a trial takes as long as the tokens that it trains.
+"""
+
+import heapq
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+
+Report = tuple[float, Mapping[str, Any]]
+"""Tokens that a trial has processed by then, and what it reports."""
+
+Objective = Callable[[Mapping[str, Any]], Iterable[Report]]
+"""From a trial's configuration to its reports, by ascending tokens."""
+
+
+@dataclass(eq=False)
+class SimulatedTrial:
+    """A trial, with the attributes of Tune's own that searchers, schedulers and callbacks read."""
+
+    trial_id: str
+    config: dict[str, Any]
+    began: float
+    """In virtual seconds, as all times here."""
+    ended: float | None = None
+    """None as long as it runs."""
+    results: list[dict[str, Any]] = field(default_factory=list)
+    """What it reported, completed as Tune does; `time_total_s` is in virtual seconds."""
+    pickled_error_file: str | None = None
+    error_file: str | None = None
+
+    @property
+    def last_result(self) -> dict[str, Any]:
+        return self.results[-1] if self.results else {}
+
+
+class Simulation:
+    """One search in virtual time.
+
+    Args:
+        searcher: proposes the trials; who answers None is asked again after the next event.
+        scheduler: decides at every report.
+        objective: takes the place of the trial.
+        trials: how many there are to be.
+        at_once: how many run side by side.
+        tokens_per_second: of one trial.
+        callbacks: told of every event.
+        most_tokens: where to break off, in tokens of all trials together; those that still run
+            then stay unfinished.
+    """
+
+    def __init__(
+        self,
+        searcher: Searcher,
+        scheduler: TrialScheduler,
+        objective: Objective,
+        trials: int,
+        at_once: int,
+        tokens_per_second: float = 1.0,
+        callbacks: Sequence[Callback] = (),
+        most_tokens: float = math.inf,
+    ):
+        self._searcher = searcher
+        self._scheduler = scheduler
+        self._objective = objective
+        self._most_trials = trials
+        self._at_once = at_once
+        self._tokens_per_second = tokens_per_second
+        self._callbacks = callbacks
+        self._most_tokens = most_tokens
+        self._running: dict[SimulatedTrial, Iterator[Report]] = {}
+        # Of reports to come: when, in which order where that is the same, whose, and what.
+        self._events: list[tuple[float, int, SimulatedTrial, Mapping[str, Any]]] = []
+        self._order = count()
+        self._iteration = 0
+        self._ended = 0.0
+        """Tokens of the trials that are over."""
+        self.trials: list[SimulatedTrial] = []
+        """Those that began, in that order."""
+        self.seconds = 0.0
+        """Since the search began."""
+
+    def tokens(self, seconds: float | None = None) -> float:
+        """Tokens that all trials together had processed by a time; by now if it is left out."""
+        until = self.seconds if seconds is None else seconds
+        busy = (
+            max(0.0, (until if trial.ended is None else min(until, trial.ended)) - trial.began)
+            for trial in self.trials
+        )
+        return sum(busy) * self._tokens_per_second
+
+    def run(self) -> "Simulation":
+        """Run the search to its end, or until `most_tokens`; returns itself.
+
+        Raises:
+            RuntimeError: the searcher waits, and there is nothing to wait for.
+        """
+        self._start_trials()
+        while self._events:
+            seconds, _, trial, report = heapq.heappop(self._events)
+            running = sum(seconds - other.began for other in self._running)
+            if self._ended + running * self._tokens_per_second > self._most_tokens:
+                break
+            self.seconds = seconds
+            self._tell("on_step_begin")
+            self._report(trial, report)
+            self._start_trials()
+            self._iteration += 1
+            self._tell("on_step_end")
+        return self
+
+    def _start_trials(self) -> None:
+        while len(self._running) < self._at_once and len(self.trials) < self._most_trials:
+            trial_id = f"{len(self.trials):08x}"
+            config = self._searcher.suggest(trial_id)
+            if config == Searcher.FINISHED:
+                self._most_trials = len(self.trials)
+            elif config is None:
+                if not self._running:
+                    raise RuntimeError("the searcher proposes nothing, and no trial is running")
+                return
+            else:
+                trial = SimulatedTrial(trial_id, config, began=self.seconds)
+                self.trials.append(trial)
+                self._scheduler.on_trial_add(self, trial)
+                self._tell("on_trial_start", trial=trial)
+                self._running[trial] = iter(self._objective(config))
+                self._go_on(trial)
+
+    def _go_on(self, trial: SimulatedTrial) -> None:
+        """Train to the next report, or to the end."""
+        following = next(self._running[trial], None)
+        if following is None:
+            self._end(trial)
+        else:
+            tokens, report = following
+            seconds = trial.began + tokens / self._tokens_per_second
+            heapq.heappush(self._events, (seconds, next(self._order), trial, report))
+
+    def _report(self, trial: SimulatedTrial, report: Mapping[str, Any]) -> None:
+        result = {
+            **report,
+            "trial_id": trial.trial_id,
+            "training_iteration": len(trial.results) + 1,
+            "time_total_s": self.seconds - trial.began,
+            "done": False,
+        }
+        decision = self._scheduler.on_trial_result(self, trial, result)
+        if decision == TrialScheduler.STOP:
+            result["done"] = True
+        else:
+            self._searcher.on_trial_result(trial.trial_id, result)
+        self._tell("on_trial_result", trial=trial, result=result)
+        trial.results.append(result)
+        if decision == TrialScheduler.STOP:
+            self._end(trial)
+        else:
+            self._go_on(trial)
+
+    def _end(self, trial: SimulatedTrial) -> None:
+        trial.ended = self.seconds
+        self._ended += (trial.ended - trial.began) * self._tokens_per_second
+        del self._running[trial]
+        trial.last_result["done"] = True
+        self._scheduler.on_trial_complete(self, trial, trial.last_result)
+        self._searcher.on_trial_complete(trial.trial_id, result=trial.last_result)
+        self._tell("on_trial_complete", trial=trial)
+
+    def _tell(self, event: str, **what: Any) -> None:
+        for callback in self._callbacks:
+            getattr(callback, event)(iteration=self._iteration, trials=self.trials, **what)

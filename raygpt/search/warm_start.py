@@ -1,0 +1,140 @@
+"""What a new study begins with: trials of earlier searches, and this one's own starting point."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import optuna
+from optuna.trial import FixedTrial, FrozenTrial, TrialState
+
+from raygpt.errors import UserError
+from raygpt.recipe.fields import FIELDS, read_value
+from raygpt.recipe.ranges import Choice, Range
+from raygpt.recipe.search_file import SearchFile, load_search_file
+from raygpt.results import files
+from raygpt.results.tables import Results, load_results
+from raygpt.search.sampler import BASELINE, DIVERGED, EARLIER_RUN, own_trials, suggest_values
+from raygpt.search.scheduler import METRIC
+
+STATES = {
+    "completed": TrialState.COMPLETE,
+    "stopped": TrialState.PRUNED,
+    "diverged": TrialState.PRUNED,
+}
+
+# They decide what a trial costs, or its figures by no more than noise.
+MAY_DIFFER = (
+    "name",
+    "data.cache",
+    "model.activation_checkpointing",
+    "model.compile",
+    "training.micro_batch",
+    "training.seed",
+    "training.report_every",
+    "training.checkpoint_every",
+)
+# Of the section `search` nothing but this decides the figures.
+DECIDES = "search.rung_metric"
+
+
+def earlier_runs(search_file: SearchFile) -> list[Results]:
+    """The searches that `search.warm_start` names.
+
+    Raises:
+        UserError: one is no search, or its trials say nothing of this search's.
+    """
+    folders = dict.fromkeys(search_file.search.warm_start)
+    if folders and not search_file.ranges:
+        raise UserError("search.warm_start: nothing is searched here that it could help to choose")
+    runs = []
+    for folder in folders:
+        try:
+            results = load_results(folder)
+            earlier = load_search_file(results.folder / files.SEARCH)
+        except UserError as error:
+            raise UserError(f"search.warm_start: {error}") from None
+        if differences := list(_differences(earlier, search_file)):
+            raise UserError(
+                f"search.warm_start: the trials of {folder} cannot be compared with this search's: "
+                f"{'; '.join(differences)}. Make these the same, or leave that run out"
+            )
+        runs.append(results)
+    return runs
+
+
+def _differences(earlier: SearchFile, now: SearchFile) -> Iterator[str]:
+    """What makes the figures of two searches incomparable."""
+    for key in FIELDS:
+        there, here = (
+            "searched" if key in search.ranges else search.fixed[key] for search in (earlier, now)
+        )
+        decides = key not in MAY_DIFFER and (key == DECIDES or not key.startswith("search."))
+        if there != here and (decides or "searched" in (there, here)):
+            yield f"{key} is {there} there and {here} here"
+
+
+def seed_study(study: optuna.Study, search_file: SearchFile) -> list[str]:
+    """Give a study that holds no trial of its own search yet what the search begins with.
+
+    That is the trials of the earlier runs, and in line for the first trial the starting point.
+
+    Returns:
+        What was taken over, a line a run.
+
+    Raises:
+        UserError: see `earlier_runs`.
+    """
+    if own_trials(study):
+        return []
+    # A kill may have come between them.
+    known = {(t.user_attrs[EARLIER_RUN], t.user_attrs["trial"]) for t in study.trials}
+    lines = []
+    for results in earlier_runs(search_file):
+        counts: Counter[str] = Counter()
+        rows = results.trials[results.trials["confirms"].isna()]
+        for row in rows.to_dict("records"):
+            values = {key: read_value(key, row[key]) for key in search_file.ranges}
+            if row["status"] not in STATES:
+                counts["failed or unfinished"] += 1
+            elif not all(found.contains(values[key]) for key, found in search_file.ranges.items()):
+                counts["outside the ranges"] += 1
+            else:
+                counts["taken"] += 1
+                if (str(results.folder), row["trial_id"]) not in known:
+                    study.add_trial(_as_study_trial(row, values, results, search_file))
+        taken = counts.pop("taken", 0)
+        left_out = "".join(f", {number} {why}" for why, number in counts.items())
+        lines.append(f"Warm start: {taken} of {len(rows)} trials of {results.folder}{left_out}.")
+    if search_file.ranges:
+        study.enqueue_trial(search_file.start_values(), user_attrs={BASELINE: True})
+    return lines
+
+
+def _as_study_trial(
+    row: Mapping[str, Any], values: Mapping[str, Any], results: Results, search_file: SearchFile
+) -> FrozenTrial:
+    """A row of an earlier run's table as the study has its own trials; see `tell_outcome`."""
+    params = {key: _clipped(found, values[key]) for key, found in search_file.ranges.items()}
+    asked = FixedTrial(params)
+    suggest_values(search_file, asked)
+    history = results.history
+    at_rungs = history[(history["trial_id"] == row["trial_id"]) & history[METRIC].notna()]
+    return optuna.trial.create_trial(
+        state=STATES[row["status"]],
+        value=row[METRIC] if row["status"] == "completed" else None,
+        params=params,
+        distributions=asked.distributions,
+        # Python's own numbers: what is numpy's would be stored as bytes.
+        intermediate_values=dict(
+            zip(at_rungs["tokens"].tolist(), at_rungs[METRIC].tolist(), strict=True)
+        ),
+        user_attrs={EARLIER_RUN: str(results.folder), "trial": row["trial_id"]},
+        constraints={DIVERGED: 1.0} if row["status"] == "diverged" else None,
+    )
+
+
+def _clipped(found: Range, value: Any) -> Any:
+    """A value that the range contains, but for the rounding of a logarithm, without that."""
+    if isinstance(found, Choice):
+        return value
+    return min(max(value, found.extremes()[0]), found.extremes()[-1])
