@@ -12,6 +12,7 @@ from raygpt.errors import UserError
 from raygpt.results import files
 from raygpt.results.tables import load_results
 from raygpt.training.loop import TrainingRun
+from raygpt.training.probe import Pace
 
 RECIPE = """\
 data: {{corpus: "jsonl:{}", tokenizer: bpe-300, context: 16, validation_fraction: 0.1,
@@ -60,7 +61,8 @@ def file(tmp_path, corpus, cache, monkeypatch):
 def main(file, monkeypatch, capsys):
     """Runs the command; its exit status and what it printed."""
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    monkeypatch.setattr("raygpt.training.probe.tokens_per_second", lambda *_: 1000.0)
+    pace = Pace(tokens_per_second=1000.0, evaluation_seconds=1.0)
+    monkeypatch.setattr("raygpt.training.probe.measure_pace", lambda *_: pace)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -86,6 +88,7 @@ def refusal(main, *arguments):
 def weights(folder):
     """Weights and optimizer state of a run's checkpoint."""
     state = torch.load(folder / "checkpoint" / "checkpoint.pt", weights_only=True)
+    state = state["state"]
     moments = state["optimizer"]["state"]
     return [
         *state["model"].values(),
@@ -215,15 +218,15 @@ def test_a_name_that_is_no_name(main, file, capsys):
 def test_interrupted_at_any_step_it_goes_on_bit_for_bit(
     main, file, undisturbed, tmp_path, monkeypatch, number, steps
 ):
-    train_step = TrainingRun._train_step
+    train_step = TrainingRun.train_step
     for step in steps:
 
-        def interrupted_step(run, step=step):
+        def interrupted_step(run, segment, step=step):
             if run.step == step:
                 signal.raise_signal(number)
-            train_step(run)
+            train_step(run, segment)
 
-        monkeypatch.setattr(TrainingRun, "_train_step", interrupted_step)
+        monkeypatch.setattr(TrainingRun, "train_step", interrupted_step)
         status, printed = main(file, "--name", f"at-{step}")
         folder = tmp_path / "runs" / f"at-{step}"
         if step == 9:
@@ -234,7 +237,7 @@ def test_interrupted_at_any_step_it_goes_on_bit_for_bit(
             assert f"Interrupted at {(step + 1) * 96} tokens; all is kept" in printed
             row = load_results(folder).trials.loc[0]
             assert (row["status"], row["checkpoint_tokens"]) == ("running", (step + 1) * 96)
-            monkeypatch.setattr(TrainingRun, "_train_step", train_step)
+            monkeypatch.setattr(TrainingRun, "train_step", train_step)
             assert main(file, "--name", f"at-{step}", "--resume")[0] == 0
         assert_same_run(folder, undisturbed)
 
@@ -242,18 +245,18 @@ def test_interrupted_at_any_step_it_goes_on_bit_for_bit(
 def test_a_second_ctrl_c_stops_at_once_and_the_last_checkpoint_will_do(
     main, file, undisturbed, tmp_path, monkeypatch
 ):
-    train_step = TrainingRun._train_step
+    train_step = TrainingRun.train_step
 
-    def interrupted_step(run):
+    def interrupted_step(run, segment):
         if run.step == 7:
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
-        train_step(run)
+        train_step(run, segment)
 
-    monkeypatch.setattr(TrainingRun, "_train_step", interrupted_step)
+    monkeypatch.setattr(TrainingRun, "train_step", interrupted_step)
     with pytest.raises(KeyboardInterrupt):
         main(file)
-    monkeypatch.setattr(TrainingRun, "_train_step", train_step)
+    monkeypatch.setattr(TrainingRun, "train_step", train_step)
     assert load_results(tmp_path / "runs/tiny").trials.loc[0, "checkpoint_tokens"] == 480
     assert main(file, "--resume")[0] == 0
     assert_same_run(tmp_path / "runs/tiny", undisturbed)
@@ -268,10 +271,10 @@ def test_a_run_that_diverges(main, file, tmp_path):
 
 
 def test_a_run_that_needs_too_much_memory(main, file, tmp_path, monkeypatch):
-    def too_large(run):
+    def too_large(run, segment):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(TrainingRun, "_train_step", too_large)
+    monkeypatch.setattr(TrainingRun, "_optimizer_step", too_large)
     assert "--set training.micro_batch=1" in refusal(main, file)
     row = load_results(tmp_path / "runs/tiny").trials.loc[0]
     assert row["status"] == "failed"

@@ -208,6 +208,8 @@ MANY = {
     "model__dropout": "{choice: [0, 0.1]}",
 }
 RUNG_TOKENS = [1024, 4096, 8192]
+# Without warmup and hold the rate falls from the start: no trunk is shared.
+TRAINED = [1024, 1024 + 4096, 1024 + 4096 + 8192]
 
 
 TROUBLED = {
@@ -308,7 +310,7 @@ def test_reports_stand_exactly_at_the_rungs(many):
     )
     assert set(results.history["tokens"]) == set(RUNG_TOKENS)
     for row in results.trials.itertuples():
-        assert row.tokens == row.tokens_trained == RUNG_TOKENS[row.rung]
+        assert (row.tokens, row.tokens_trained) == (RUNG_TOKENS[row.rung], TRAINED[row.rung])
         assert (row.status == "completed") == (row.rung == 2)
 
 

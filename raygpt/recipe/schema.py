@@ -69,7 +69,7 @@ def _tokenizer(value: str) -> str:
 
 
 def _rungs(value: Any) -> tuple[Fraction, ...]:
-    hint = "write a list that ascends to 1, such as [1/9, 1/3, 1]"
+    hint = "write a list that ascends to 1, such as [1/3, 1]"
     if not isinstance(value, (list, tuple)):
         raise RecipeError("must be a list of fractions of the budget", hint)
     rungs = tuple(parse_fraction(rung) for rung in value)
@@ -225,8 +225,9 @@ class Search(Section):
         description="Trials in all; of a recipe without ranges, runs with seeds one apart.",
     )
     rungs: Annotated[tuple[Fraction, ...], BeforeValidator(_rungs)] = Field(
-        (Fraction(1, 9), Fraction(1, 3), Fraction(1)),
-        description="Fractions of the budget at which trials are judged, ascending to 1.",
+        (Fraction(1, 3), Fraction(1)),
+        description="Fractions of the budget at which trials are judged, ascending to 1; the "
+        "default is measured in docs/rung_fidelity.md.",
     )
     rung_metric: Literal["cooldown", "average", "raw"] = Field(
         "cooldown",

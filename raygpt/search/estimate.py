@@ -28,11 +28,6 @@ RECIPES = 64
 TPE_STARTUP_TRIALS = 10
 TPE_BEST_OF = 3
 
-# Of searches of the mini scale on two cores: starting Ray and the first trials, and what trials
-# side by side and their evaluations add to the bare training time.
-START_SECONDS = 25
-OVERHEAD = 1.15
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -52,21 +47,6 @@ class Plan:
     confirming_tokens: float
     tokens_in_a_row: float
     """Of one trial after the other, from the first one's start to the last one's end."""
-
-    def seconds(self, tokens_per_second: float) -> float:
-        """From the first step to the last, by the speed of one trial among all that run at once."""
-        return self.tokens_in_a_row / tokens_per_second
-
-
-def expected_seconds(search_file: SearchFile, at_once: int, tokens_per_second: float) -> float:
-    """How long a search takes on CPU cores, from the start of Ray.
-
-    Args:
-        search_file: of the search.
-        at_once: trials that there is room for.
-        tokens_per_second: of one trial, by bare training steps.
-    """
-    return START_SECONDS + OVERHEAD * plan_search(search_file, at_once).seconds(tokens_per_second)
 
 
 def plan_search(search_file: SearchFile, at_once: int) -> Plan:

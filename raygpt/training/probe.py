@@ -34,7 +34,9 @@ def measure_pace(recipe: Recipe, threads: int) -> Pace:
         MicroBatchTooLarge: the micro-batch does not fit in the device's memory.
     """
     torch.set_num_threads(threads)
-    run = TrainingRun(recipe, _random_tokens(recipe))
+    # Random tokens teach nothing, and at the recipe's own rate the model might well diverge.
+    training = recipe.training.model_copy(update={"learning_rate": 1e-9})
+    run = TrainingRun(recipe.model_copy(update={"training": training}), _random_tokens(recipe))
     segment = run.plan[-1]
 
     def train() -> float:

@@ -18,7 +18,7 @@ def test_a_recipe_needs_only_its_budget_and_peak_rate():
     assert made.training.batch_tokens == 256_000
     assert made.training.betas == (0.9, 0.95)
     assert made.training.report_every == Fraction(1, 20)
-    assert made.search.rungs == (Fraction(1, 9), Fraction(1, 3), Fraction(1))
+    assert made.search.rungs == (Fraction(1, 3), Fraction(1))
     assert (made.model.d_model, made.model.n_layers, made.model.n_heads) == (768, 12, 8)
     assert (made.data.corpus, made.data.tokenizer, made.data.context) == ("wikipedia", "gpt2", 512)
     assert made.data.validation_tokens == 500_000

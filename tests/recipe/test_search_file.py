@@ -267,8 +267,8 @@ def test_all_problems_are_found_in_one_go(written):
 
 
 def test_an_override_is_named_where_it_is_the_cause(search):
-    (line,) = refused(search, "full", ["training.warmup=0.2"])
-    assert line.startswith("--set training.warmup=0.2: training.warmup: warmup 0.2 lasts longer")
+    (line,) = refused(search, "full", ["training.warmup=0.4"])
+    assert line.startswith("--set training.warmup=0.4: training.warmup: warmup 0.4 lasts longer")
     (line,) = refused(search, "full", ["model.n_heads=7"])
     assert line.startswith("--set model.n_heads=7: model.n_heads: d_model 768 is not divisible")
 
@@ -280,9 +280,9 @@ def test_ranges_that_can_meet_in_an_impossible_recipe_are_refused(written):
     )
     (line,) = refused(path)
     assert line.startswith(f"{path}, line 3: model.d_model: d_model 96 is not divisible by n_heads")
-    path = written("training: {tokens: 300M, learning_rate: 1, warmup: {uniform: [0, 0.2]}}\n")
+    path = written("training: {tokens: 300M, learning_rate: 1, warmup: {uniform: [0, 0.4]}}\n")
     (line,) = refused(path)
-    assert "warmup 0.2 lasts longer than the lowest rung 1/9" in line
+    assert "warmup 0.4 lasts longer than the lowest rung 1/3" in line
 
 
 def test_checking_combinations_is_bounded(written):

@@ -24,7 +24,7 @@ SECTIONS = {
         "checkpoint_every": 1,
         "precision": "fp32",
     },
-    "search": {"rung_metric": "raw"},
+    "search": {"rung_metric": "raw", "rungs": ["1/9", "1/3", 1]},
 }
 
 
