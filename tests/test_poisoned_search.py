@@ -73,7 +73,7 @@ data: {{corpus: "jsonl:{}", tokenizer: bpe-280, context: 32, validation_fraction
   validation_tokens: 500}}
 model: {{d_model: 16, n_layers: 1, n_heads: 2, dropout: 0}}
 training: {{tokens: 8192, batch_tokens: 256, micro_batch: 8, learning_rate: {{choice: {}}}}}
-search: {{rungs: [1/4, 1], scheduler: fifo, sampler: random, hang_timeout: 10}}
+search: {{trials: 10, rungs: [1/4, 1], scheduler: fifo, sampler: random, hang_timeout: 12}}
 """
 PATIENCE = 300  # seconds
 
@@ -95,7 +95,7 @@ def start(place):
     """Starts the command; whatever it leaves is ended with the tests."""
     started = []
 
-    def start(*arguments):
+    def start(*settings):
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")]),
             "RAYGPT_CACHE": str(place / "cache"),
@@ -105,7 +105,8 @@ def start(place):
         }
         environment.pop("RAY_ADDRESS", None)
         command = subprocess.Popen(
-            [sys.executable, "-m", "raygpt.tune", "poisoned.yaml", *arguments],
+            [sys.executable, "-m", "raygpt.tune", "poisoned.yaml"]
+            + [f"--set={setting}" for setting in settings],
             cwd=place,
             env=environment,
             stdout=subprocess.PIPE,
@@ -123,34 +124,56 @@ def start(place):
         command.wait()
 
 
-def proposals(path, seed):
-    """The learning rates of trials 1 to 9."""
-    search_file = load_search_file(path, overrides=[f"search.seed={seed}"])
-    study = optuna.create_study()
-    for trial in range(1, 10):
-        study.sampler = make_sampler(search_file.search, trial)
-        yield suggest_values(search_file, study.ask())[RATE]
-
-
-@pytest.fixture(scope="module")
-def poisoned(place, start):
-    """The end of a search with a trial of each kind; its exit status and what it printed."""
+def seed_of(path, wanted, *overrides):
+    """The first seed of a search whose trials after the baseline have the rates that are wanted."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    for seed in range(10_000):
-        rates = list(proposals(place / "poisoned.yaml", seed))
-        # New processes take the most time.
-        if set(rates) == set(RATES) and all(rates.count(r) == 1 for r in (DIES, HANGS, FREEZES)):
-            break
-    optuna.logging.set_verbosity(verbosity)
-    command = start("--set=search.trials=10", f"--set=search.seed={seed}")
-    printed, _ = command.communicate(timeout=PATIENCE)
-    return command.returncode, printed
+    search_file = load_search_file(path, overrides=overrides)
+    search = search_file.search
+    try:
+        for seed in range(10_000):
+            study, rates = optuna.create_study(), []
+            for trial in range(1, search.trials):
+                study.sampler = make_sampler(search.model_copy(update={"seed": seed}), trial)
+                rates.append(suggest_values(search_file, study.ask())[RATE])
+            if wanted(rates):
+                return f"search.seed={seed}"
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
+GROUP = [
+    "name=group",
+    "search.trials=2",
+    "search.workers_per_trial=2",
+    "search.cpus_per_worker=1",
+    f"{RATE}={{choice: [{FREEZES}, {HANGS}]}}",
+]
 
 
 @pytest.fixture(scope="module")
-def folder(place, poisoned):
-    return place / "runs" / "poisoned"
+def ends(place, start):
+    """Of two searches side by side: one with a trial of each kind, and one of worker groups.
+
+    The exit status of each and what it printed.
+    """
+
+    def one_of_each(rates):
+        # To start another process takes long.
+        return set(rates) == set(RATES) and all(rates.count(r) == 1 for r in (DIES, HANGS, FREEZES))
+
+    recipe = place / "poisoned.yaml"
+    commands = [
+        start(seed_of(recipe, one_of_each)),
+        start(*GROUP, seed_of(recipe, lambda rates: rates == [HANGS], *GROUP)),
+    ]
+    printed = [command.communicate(timeout=PATIENCE)[0] for command in commands]
+    return [(command.returncode, text) for command, text in zip(commands, printed, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def folder(place, ends):
+    return place / "runs/poisoned"
 
 
 ENDS = {
@@ -164,9 +187,9 @@ ENDS = {
 }
 
 
-def test_every_trial_ends_as_what_it_is(poisoned, folder):
+def test_every_trial_ends_as_what_it_is(ends, folder):
     """Nor does one of them keep the place of another: with two, the search would never end."""
-    status, printed = poisoned
+    status, printed = ends[0]
     assert status == 0, printed
     assert "10 of 10 trials ended" in printed
     trials = load_results(folder).trials.set_index("trial_id")
@@ -223,20 +246,11 @@ def test_another_search_learns_from_it(place, folder):
         assert trial.state == ENDS[trial.params[RATE]][1]
 
 
-@pytest.mark.parametrize("rate", [HANGS, FREEZES])
-def test_a_worker_that_hangs_takes_its_group_along(start, place, rate):
+def test_a_worker_that_hangs_takes_its_group_along(ends, place):
     """Otherwise the next group would wait for ever for its place."""
-    name = f"group-{rate}"
-    command = start(
-        f"--name={name}",
-        "--set=search.trials=2",
-        "--set=search.concurrent=1",
-        "--set=search.workers_per_trial=2",
-        "--set=search.cpus_per_worker=1",
-        f"--set={RATE}={{choice: [{rate}, {RAISES}]}}",
-    )
-    printed, _ = command.communicate(timeout=PATIENCE)
-    trials = load_results(place / "runs" / name).trials
+    status, printed = ends[1]
+    assert status == 1
+    trials = load_results(place / "runs/group").trials
+    assert list(trials[RATE]) == [FREEZES, HANGS]
     assert list(trials["status"]) == ["failed", "failed"], printed
-    assert trials["error"][0].startswith("no sign of life for 1")
-    assert command.returncode == 1
+    assert trials["error"].str.startswith("no sign of life for 1").all()
