@@ -19,7 +19,7 @@ from raygpt.training.probe import Pace
 class Spending:
     """What a search takes, or has taken; None where that is not known."""
 
-    tokens: float
+    tokens: float | None
     """That all trials train, cooldowns and confirmation included."""
     seconds: float | None
     """From the first trial's start to the last one's end."""
@@ -192,20 +192,22 @@ def describe_spending(
         seconds: that the search took; None if it was interrupted at times.
         gpu_hour_price: in the currency of the reader.
     """
-    planned = load_plan(results.folder)
+    planned = load_plan(results.folder) or Spending(None, None, None)
     tokens = float(results.trials["tokens_trained"].fillna(0).sum())
-    parts = [beside(f"{tokens:,.0f} tokens", tokens, planned and planned.tokens)]
+    parts = [beside("{:,.0f}", tokens, planned.tokens, "tokens")]
     if seconds is not None:
-        minutes = f"{seconds / 60:.1f} minutes"
-        parts.append(beside(minutes, seconds, planned and planned.seconds))
+        planned_minutes = planned.seconds and planned.seconds / 60
+        parts.append(beside("{:.1f}", seconds / 60, planned_minutes, "minutes"))
         if hours := made.gpus * seconds / 3600:
-            planned_hours = planned and planned.gpu_hours
-            parts.append(beside(f"{hours:.2f} GPU-hours", hours, planned_hours))
+            parts.append(beside("{:.2f}", hours, planned.gpu_hours, "GPU-hours"))
             if gpu_hour_price is not None:
                 parts.append(f"a cost of {hours * gpu_hour_price:,.2f}")
     return ", ".join(parts)
 
 
-def beside(text: str, spent: float, planned: float | None) -> str:
-    """A figure, and how far off the plan it is."""
-    return f"{text} (plan {spent / planned - 1:+.0%})" if planned else text
+def beside(pattern: str, spent: float, planned: float | None, unit: str) -> str:
+    """A figure, what it was planned to be, and how far off that is."""
+    text = f"{pattern.format(spent)} {unit}"
+    if not planned:
+        return text
+    return f"{text} (plan {pattern.format(planned)}, {spent / planned - 1:+.0%})"
