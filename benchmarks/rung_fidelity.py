@@ -178,7 +178,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--configurations", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0, help="of the configurations drawn")
-    parser.add_argument("--rungs", default="1/9,1/6,1/3,1/2", help="fractions of the budget")
+    parser.add_argument("--rungs", default="1/9,1/3", help="fractions of the budget")
     parser.add_argument("--processes", type=int, default=multiprocessing.cpu_count())
     parser.add_argument("--out", type=Path, default=Path("rung_fidelity"), metavar="STEM")
     options = parser.parse_args(arguments)
