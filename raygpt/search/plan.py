@@ -131,13 +131,13 @@ def describe_plan(made: SearchPlan, gpu_hour_price: float | None) -> str:
     expected, largest = made.expected, made.largest
     if made.pace is None:
         lines.append(
-            ("hours", "unknown: no node is up to measure on; give --tokens-per-second of a trial")
+            ("time", "unknown: no node is up to measure on; give --tokens-per-second of a trial")
         )
     else:
         lines.append(
             (
-                "hours",
-                f"{expected.seconds / 3600:.2f} expected, {largest.seconds / 3600:.2f} at most, at "
+                "time",
+                f"{duration(expected.seconds)} expected, {duration(largest.seconds)} at most, at "
                 f"{made.tokens_per_second:,.0f} tokens/s a trial",
             )
         )
@@ -158,6 +158,13 @@ def describe_plan(made: SearchPlan, gpu_hour_price: float | None) -> str:
                 )
             )
     return "\n".join(f"{name:<14}{text}" for name, text in lines)
+
+
+def duration(seconds: float) -> str:
+    """Hours, or minutes where it is not many."""
+    if seconds < 2 * 3600:
+        return f"{seconds / 60:.1f} minutes"
+    return f"{seconds / 3600:.1f} hours"
 
 
 def save_plan(folder: Path, made: SearchPlan) -> None:

@@ -62,7 +62,7 @@ def test_a_plan_says_all_that_it_knows(make_search):
     assert "runs expected" in rows["confirmation"]
     assert f"{made.plan.tokens:,.0f} expected" in rows["tokens"]
     assert f"{made.plan.largest_tokens:,} at most" in text
-    assert "at 1,000 tokens/s a trial" in rows["hours"]
+    assert "at 1,000 tokens/s a trial" in rows["time"]
     assert rows["GPU-hours"].startswith(f"{made.expected.gpu_hours:.2f} expected")
     assert rows["cost"].startswith(f"{made.expected.gpu_hours * 2.5:,.2f} expected")
 
