@@ -26,11 +26,11 @@ that rises as its rate passes an edge, which a longer warmup raises (Wortsman et
 exponentially distributed step.
 
 What is ours was set so that ranks come out like those of published logs of 124 M parameters
-(Schaipp et al. 2025, arXiv:2501.18965) over peak rate and hold. There the mid-run loss at 0.3 of
-the budget ranks the final ones with a Spearman correlation of -0.20 and the fully decayed one with
-0.81, at 0.5 with 0.44 and 0.97; here it is -0.18 and 0.91, -0.14 and 0.97. With fewer steps the
-same formula is in another regime: trials differ by how far they have come rather than by the noise
-of their rate, and every metric ranks well.
+(`docs/rung_fidelity.md`) over peak rate and hold. There the mid-run loss at 3/10 of the budget
+ranks the final ones with a Spearman correlation of -0.27 and the fully decayed one with 0.87, at
+1/2 with 0.53 and 0.98; here it is -0.18 and 0.91, -0.14 and 0.97. With fewer steps the same
+formula is in another regime: trials differ by how far they have come rather than by the noise of
+their rate, and every metric ranks well.
 """
 
 import math

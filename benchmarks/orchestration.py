@@ -1,16 +1,18 @@
 """What the search layer costs a trial, training aside: `python -m benchmarks.orchestration`
 
 The whole assembly (study in SQLite, sampler, rungs, tables, progress) runs a search of many trials
-whose reports are made up (`benchmarks.learning_curves`), about twenty for one that comes to the end.
+whose reports are made up (`benchmarks.learning_curves`), about twenty for one that is completed.
 First in virtual time, where nothing is left but its own work; then on Ray, with trials that only
-wait and report, which adds what Ray takes to place them and to carry their reports.
+wait and report, which adds what Ray takes to place them and to carry what they report.
 """
 
 import argparse
+import inspect
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,13 @@ from unittest import mock
 
 import optuna
 import pandas as pd
-import ray
+
+from raygpt.search import cluster
+
+# After `cluster`, which sets up what Ray reads when it is imported.
+import ray  # isort: skip
 from ray import tune
+from ray.train import Checkpoint
 from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY
 from rich.console import Console
 
@@ -27,11 +34,10 @@ from benchmarks.learning_curves import LearningCurves
 from raygpt.command import run_command
 from raygpt.recipe import budget
 from raygpt.recipe.schema import Recipe
-from raygpt.recipe.search_file import SearchFile, load_search_file
+from raygpt.recipe.search_file import load_search_file
 from raygpt.results import files
 from raygpt.results.tables import RunTables
 from raygpt.search import search
-from raygpt.search.cluster import Placement
 from raygpt.search.progress import Progress
 from raygpt.search.recorder import Recorder
 from raygpt.search.sampler import StudySearcher, open_study
@@ -42,6 +48,8 @@ from raygpt.search.warm_start import seed_study
 
 SEARCHED = Path(__file__).parents[1] / "search_spaces" / "lr_sched.yaml"
 AT_ONCE = 8
+SECONDS_IN_FULL = 0.5
+"""That a trial waits on Ray in place of its whole budget."""
 
 
 class Stopwatch:
@@ -51,17 +59,18 @@ class Stopwatch:
         clock: of seconds.
     """
 
-    def __init__(self, clock: Any = time.perf_counter):
+    def __init__(self, clock: Callable[[], float]):
         self._clock = clock
         self.seconds: Counter[str] = Counter()
         self._within: list[float] = []
 
-    def watch(self, part: str, watched: Any, *names: str) -> None:
-        """Count calls of these methods of an object to a part."""
-        for name in names:
-            setattr(watched, name, self._watching(part, getattr(watched, name)))
+    def watch(self, part: str, watched: Any) -> None:
+        """Count calls of an object's methods to a part."""
+        for name, method in inspect.getmembers(watched, inspect.ismethod):
+            if not name.startswith("_"):
+                setattr(watched, name, self._watching(part, method))
 
-    def _watching(self, part: str, method: Any) -> Any:
+    def _watching(self, part: str, method: Callable) -> Callable:
         def call(*args: Any, **kwargs: Any) -> Any:
             self._within.append(0.0)
             started = self._clock()
@@ -80,55 +89,51 @@ def in_virtual_time(trials: int, folder: Path) -> pd.DataFrame:
     """Run the assembly in this process.
 
     Args:
-        trials: of the search.
-        folder: for its run folder.
+        trials: of the search, ten or more.
+        folder: the run folder to be.
 
     Returns:
-        CPU milliseconds a trial; a row a part, with columns for the first and the last tenth of
-        the trials and for all of them.
+        CPU milliseconds a trial; a row a part, and a column for the first tenth of the trials, one
+        for the last tenth, and one for all.
     """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    folder.mkdir(parents=True)
     search_file = load_search_file(SEARCHED, overrides=[f"search.trials={trials}"])
+    last_rung = len(search_file.search.rungs) - 1
+    watch = Stopwatch(time.process_time)
     tables = RunTables(folder, search_file.ranges)
+    watch.watch("tables", tables)
+    progress = Progress(tables, search_file, Console(file=StringIO()))
+    watch.watch("progress", progress)
     study = open_study(folder / files.STUDY, search_file.name)
     seed_study(study, search_file)
-    placement = Placement(workers=1, cpus=1, gpus=0)
-    searcher = StudySearcher(study, search_file, placement, str(folder), resumed={})
+    needed = cluster.Placement(workers=1, cpus=1, gpus=0)
+    searcher = StudySearcher(study, search_file, needed, str(folder), resumed={})
+    watch.watch("sampler and study", searcher)
     scheduler = make_scheduler(search_file.search)
-    progress = Progress(tables, search_file, Console(file=StringIO()))
-    last_rung = len(search_file.search.rungs) - 1
+    watch.watch("rungs", scheduler)
     recorder = Recorder(tables, progress, last_rung, searcher.ended)
+    watch.watch("recorder", recorder)
 
-    watch = Stopwatch(time.process_time)
-    watch.watch("sampler and study", searcher, "suggest", "on_trial_result", "ended")
-    watch.watch("rungs", scheduler, "on_trial_add", "on_trial_result", "on_trial_complete")
-    watch.watch("tables", tables, *TABLE_METHODS)
-    watch.watch("progress", progress, "began", "reported", "ended")
-    watch.watch("recorder", recorder, "on_trial_start", "on_trial_result", "on_trial_complete")
-    marks = {}
-
-    def mark() -> None:
-        marks[len(simulation.trials)] = Counter(watch.seconds)
+    seconds = {}
 
     def objective(config: Mapping[str, Any]) -> Iterator[Report]:
-        mark()
+        seconds[len(simulation.trials)] = Counter(watch.seconds)
         return with_checkpoints(config, folder)
 
     simulation = Simulation(searcher, scheduler, objective, trials, AT_ONCE, callbacks=[recorder])
     simulation.run()
-    mark()
-    tenth = trials // 10
-    begin, early, late, end = (marks[n] for n in (1, tenth, trials - tenth, trials))
-    return 1e3 * pd.DataFrame(
-        {
-            "first tenth": pd.Series(early - begin) / tenth,
-            "last tenth": pd.Series(end - late) / tenth,
-            "all": pd.Series(end) / trials,
-        }
-    )
+    begin, early, late = (seconds[number] for number in (1, trials // 10, trials - trials // 10))
+    parts = {
+        "first tenth": pd.Series(early - begin) / (trials // 10),
+        "last tenth": pd.Series(watch.seconds - late) / (trials // 10),
+        "all": pd.Series(watch.seconds) / trials,
+    }
+    return 1e3 * pd.DataFrame(parts).fillna(0).sort_values("all", ascending=False)
 
 
 def with_checkpoints(config: Mapping[str, Any], folder: Path) -> Iterator[Report]:
-    """The reports of a trial, at rungs with the folder of a checkpoint."""
+    """The reports of a trial; those at rungs name the folder of a checkpoint."""
     recipe = Recipe.model_validate_json(config["recipe"])
     yield 0, {ALIVE: 0}
     for tokens, report in LearningCurves(seed=0, between=True).reports(recipe):
@@ -140,4 +145,82 @@ def with_checkpoints(config: Mapping[str, Any], folder: Path) -> Iterator[Report
         yield tokens, {**report, CHECKPOINT_PATH_KEY: str(checkpoint)}
 
 
-TABLE_METHODS = ("begin_trial", "add_report", "set_checkpoint", "end_trial", "best")
+@dataclass(frozen=True)
+class OnRay:
+    """What a search on Ray took."""
+
+    trials: int
+    seconds: float
+    waited: float
+    """Of them, by the trials in place of training; the rest is what orchestration took."""
+    driver_cpu_seconds: float
+
+    @property
+    def seconds_a_trial(self) -> float:
+        """That the search took longer for each trial than the trials themselves did."""
+        return (self.seconds - self.waited) / self.trials
+
+
+def on_ray(trials: int, folder: Path) -> OnRay:
+    """Run the assembly on a Ray of its own on this machine.
+
+    Args:
+        trials: of the search.
+        folder: the run folder to be.
+    """
+    folder.mkdir(parents=True)
+    held = cluster.hold_logs()
+    cluster.send_logs_to(folder / files.LOG, held)
+    cluster.start_on_this_machine(dashboard=False)
+    cpus = ray.cluster_resources()["CPU"] / AT_ONCE
+    needed = cluster.Placement(workers=1, cpus=cpus, gpus=0)
+    search_file = load_search_file(SEARCHED, overrides=[f"search.trials={trials}"])
+    reporting = tune.with_resources(wait_and_report, {"CPU": cpus})
+    started, cpu = time.perf_counter(), time.process_time()
+    try:
+        with mock.patch.object(search, "trainable", return_value=reporting):
+            results = search.run_search(
+                search_file, folder, needed, AT_ONCE, Console(file=StringIO())
+            )
+    finally:
+        ray.shutdown()
+    full = budget.budget_tokens(search_file.recipe(search_file.start_values()))
+    return OnRay(
+        trials=len(results.trials),
+        seconds=time.perf_counter() - started,
+        waited=results.trials["tokens_trained"].sum() / full * SECONDS_IN_FULL / AT_ONCE,
+        driver_cpu_seconds=time.process_time() - cpu,
+    )
+
+
+def wait_and_report(config: dict[str, Any]) -> None:
+    """The Tune function of a trial that does nothing else."""
+    recipe = Recipe.model_validate_json(config["recipe"])
+    full = budget.budget_tokens(recipe)
+    tune.report({ALIVE: 0})
+    before = 0.0
+    for tokens, report in LearningCurves(seed=0, between=True).reports(recipe):
+        time.sleep((tokens - before) / full * SECONDS_IN_FULL)
+        before = tokens
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "checkpoint.pt").write_bytes(b"state")
+            checkpoint = Checkpoint.from_directory(folder) if METRIC in report else None
+            tune.report(dict(report), checkpoint=checkpoint)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print both."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.orchestration", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--trials", type=int, default=1000, help="in virtual time")
+    parser.add_argument("--ray-trials", type=int, default=1000, help="on Ray; 0 for none")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        print(in_virtual_time(options.trials, Path(folder) / "virtual").round(2))
+        if options.ray_trials:
+            print(on_ray(options.ray_trials, Path(folder) / "ray"))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -14,10 +14,9 @@ no method knows it. A method that does not come there is counted as not having d
 import argparse
 import math
 import multiprocessing
-import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,10 +28,8 @@ from ray.tune import Callback
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 from scipy.optimize import differential_evolution
-from scipy.stats import spearmanr
 
-from benchmarks.learning_curves import AVERAGE_AT, AVERAGED, LearningCurves, expected_loss
-from benchmarks.learning_curves import final_value, sigma
+from benchmarks.learning_curves import LearningCurves, final_value, sigma
 from raygpt.command import run_command
 from raygpt.recipe import budget
 from raygpt.recipe.ranges import LogUniform
@@ -49,20 +46,24 @@ REGIMES = {
     "noise of the rate": ("training.tokens=6.15G",),
     "under-trained": ("training.tokens=100M",),
 }
+MID_RUN = "search.rung_metric=raw"
+NINTH = "search.rungs=[1/9, 1/3, 1]"
 IN_FULL = ("search.scheduler=fifo", "search.rungs=[1]")
 METHODS = {
     "raygpt": (),
+    "raygpt, a rung at 1/9 as well": (NINTH,),
     "raygpt, averaged weights": ("search.rung_metric=average",),
-    "raygpt, mid-run values": ("search.rung_metric=raw",),
-    "raygpt, no rung below 1/3": ("search.rungs=[1/3, 1]",),
+    "raygpt, mid-run values": (MID_RUN,),
     "random in full": (*IN_FULL, "search.sampler=random"),
     "TPE in full": IN_FULL,
     # As users wire the two: all by Ray's own defaults, and every trial judged as it stands.
-    "OptunaSearch and ASHA": ("search.rung_metric=raw",),
+    "OptunaSearch, ASHA": (MID_RUN,),
+    "OptunaSearch, ASHA from 1/9": (MID_RUN, NINTH),
 }
-DEFAULT, REFERENCE, STOCK = "raygpt", "random in full", "OptunaSearch and ASHA"
+DEFAULT, REFERENCE = "raygpt", "random in full"
+STOCK = ("OptunaSearch, ASHA", "OptunaSearch, ASHA from 1/9")
 AT_ONCE = 8
-# What ends a search is its tokens.
+# Of trials, where the tokens are what ends a search.
 NO_LIMIT = 10**6
 
 
@@ -101,14 +102,21 @@ class TellsOutcomes(Callback):
         self._searcher.ended(trial.trial_id, row)
 
 
-def simulate(search_file: SearchFile, stock: bool, seed: int, most_tokens: float) -> Simulation:
-    """A search of that file until its tokens are spent.
+def simulate(
+    search_file: SearchFile,
+    stock: bool,
+    seed: int,
+    most_tokens: float = math.inf,
+    at_once: int = AT_ONCE,
+) -> Simulation:
+    """A search of that file; as long as there are tokens where that is what limits it.
 
     Args:
         search_file: with the search's seed.
         stock: whether Ray's own parts search instead of raygpt's.
         seed: of the learning curves.
-        most_tokens: of all trials together.
+        most_tokens: of all trials together, instead of so many trials.
+        at_once: trials that run side by side.
     """
     parts = stock_parts if stock else raygpt_parts
     searcher, scheduler, callbacks, recipe_of = parts(search_file)
@@ -117,8 +125,8 @@ def simulate(search_file: SearchFile, stock: bool, seed: int, most_tokens: float
         searcher,
         scheduler,
         lambda config: curves.reports(recipe_of(config)),
-        trials=NO_LIMIT,
-        at_once=AT_ONCE,
+        trials=search_file.search.trials if math.isinf(most_tokens) else NO_LIMIT,
+        at_once=at_once,
         callbacks=callbacks,
         most_tokens=most_tokens,
     ).run()
@@ -176,7 +184,7 @@ def measure(regime: str, method: str, seed: int, trials: int) -> Outcome:
     best, noise = best_value(regime), sigma(some_recipe)
 
     started = time.process_time()
-    simulation = simulate(search_file, method == STOCK, seed, trials * full)
+    simulation = simulate(search_file, method in STOCK, seed, trials * full)
     cpu_seconds = time.process_time() - started
 
     tokens, expected = math.inf, math.inf
@@ -227,7 +235,7 @@ def best_value(regime: str) -> float:
         return final_value(search_file.recipe({name: at(r, share) for (name, r), share in pairs}))
 
     unit = [(0, 1)] * len(search_file.ranges)
-    return float(differential_evolution(expected, unit, seed=0, tol=1e-6).fun)
+    return float(differential_evolution(expected, unit, seed=0, popsize=8).fun)
 
 
 def at(found: Any, share: float) -> float:
@@ -238,52 +246,66 @@ def at(found: Any, share: float) -> float:
     )
 
 
-def rank_correlations(regime: str, configurations: int = 300) -> pd.DataFrame:
-    """Spearman's between what is measured at a rung and the expected value at the end.
+def searches(seeds: int, trials: int, processes: int, path: Path) -> pd.DataFrame:
+    """A row an `Outcome` of every search, with `limit`: the trials whose tokens it had.
 
-    A row a metric, a column a rung; over configurations at random, diverged ones aside.
+    Args:
+        seeds: searches of each kind.
+        trials: in full, whose tokens each may spend.
+        processes: that run side by side.
+        path: of a CSV file that outcomes are added to as they come; what is there is not run again.
     """
-    search_file = load_search_file(SEARCHED, overrides=REGIMES[regime])
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    drawn = [suggest_values(search_file, study.ask()) for _ in range(configurations)]
-    table = {}
-    for metric in ("cooldown", "average", "raw"):
-        overrides = (*REGIMES[regime], f"search.rung_metric={metric}")
-        recipes = map(load_search_file(SEARCHED, overrides=overrides).recipe, drawn)
-        rows = []
-        for recipe in recipes:
-            *reports, (_, last) = LearningCurves(seed=0).reports(recipe)
-            if METRIC in last:
-                rows.append([*(report[METRIC] for _, report in reports), final_value(recipe)])
-        *rungs, final = np.array(rows).T
-        table[metric] = [spearmanr(values, final).statistic for values in rungs]
-    rungs = [f"at {rung}" for rung in search_file.search.rungs[:-1]]
-    return pd.DataFrame.from_dict(table, orient="index", columns=rungs)
+    columns = [*(field.name for field in fields(Outcome)), "limit"]
+    known = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=columns)
+    done = set(known[["regime", "method", "seed", "limit"]].itertuples(index=False, name=None))
+    wanted = [
+        (regime, method, seed, trials)
+        for regime in REGIMES
+        for method in METHODS
+        for seed in range(seeds)
+    ]
+    jobs = [job for job in wanted if job not in done]
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for number, outcome in enumerate(pool.imap_unordered(_measure, jobs), 1):
+            row = pd.DataFrame([asdict(outcome) | {"limit": trials}])
+            row.to_csv(path, mode="a", header=not path.exists(), index=False)
+            print(f"\r{number} of {len(jobs)} searches", end="", flush=True)
+    print()
+    found = pd.read_csv(path).set_index(["regime", "method", "seed", "limit"])
+    return found.loc[wanted].reset_index()
 
 
-def summary(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """A row a regime and method: quartiles of the tokens, in full budgets, and what else counts.
+def _measure(job: tuple[str, str, int, int]) -> Outcome:
+    return measure(*job)
 
-    `ratio` is the median over that of random search in full; NaN where either is not reached.
-    """
 
-    def row(group: pd.DataFrame) -> pd.Series:
-        # No mean of two searches, one of which may not have come there.
-        lower, median, upper = np.quantile(group["tokens"], [0.25, 0.5, 0.75], method="higher")
-        return pd.Series(
-            {
-                "lower": lower,
-                "median": median,
-                "upper": upper,
-                "reached": np.isfinite(group["tokens"]).mean(),
-                "excess": group["excess"].median(),
-                "trials": group["trials"].median(),
-                "completed": group["completed"].median(),
-            }
-        )
+def main(arguments: list[str] | None = None) -> None:
+    """Run what is still missing of the searches, and write what they show."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.search_efficiency", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--seeds", type=int, default=20, help="searches of each kind")
+    parser.add_argument(
+        "--trials", type=int, default=160, help="tokens of a search, in full trials"
+    )
+    parser.add_argument("--layer-trials", type=int, default=1000, help="for the layer's own cost")
+    parser.add_argument("--processes", type=int, default=multiprocessing.cpu_count())
+    parser.add_argument("--out", type=Path, default=Path("docs/search_efficiency"), metavar="STEM")
+    options = parser.parse_args(arguments)
 
-    table = outcomes.groupby(["regime", "method"], sort=False).apply(row, include_groups=False)
-    reference = table["median"].xs(REFERENCE, level="method")
-    ratio = table["median"] / table.index.get_level_values("regime").map(reference)
-    table.insert(3, "ratio", ratio.where(np.isfinite(table["median"])))
-    return table
+    from benchmarks.orchestration import in_virtual_time, on_ray
+    from benchmarks.search_efficiency_report import plot, report
+
+    stem = options.out
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    outcomes = searches(options.seeds, options.trials, options.processes, stem.with_suffix(".csv"))
+    with tempfile.TemporaryDirectory() as folder:
+        layer = in_virtual_time(options.layer_trials, Path(folder) / "virtual")
+        ray = on_ray(options.layer_trials, Path(folder) / "ray")
+    picture = stem.with_suffix(".svg")
+    stem.with_suffix(".md").write_text(report(outcomes, layer, ray, picture.name))
+    plot(outcomes, picture)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -47,7 +47,7 @@ def poison(loop):
         rate = self.recipe.training.learning_rate
         if rate == {DIVERGES_LATE} and self.step > 8:  # past the rung
             return math.nan
-        if step == 1 and loop.worker_rank() == loop.worker_count() - 1:
+        if step == 5 and loop.worker_rank() == loop.worker_count() - 1:
             if rate == {RAISES}:
                 raise ValueError("the poison is at work")
             if rate == {DIES}:
@@ -153,9 +153,8 @@ GROUP = [
 
 @pytest.fixture(scope="module")
 def ends(place, start):
-    """Of two searches side by side: one with a trial of each kind, and one of worker groups.
-
-    The exit status of each and what it printed.
+    """Of two searches side by side, each with a Ray of its own: one with a trial of each kind, and
+    one of worker groups. The exit status of each and what it printed.
     """
 
     def one_of_each(rates):
@@ -254,3 +253,30 @@ def test_a_worker_that_hangs_takes_its_group_along(ends, place):
     assert list(trials[RATE]) == [FREEZES, HANGS]
     assert list(trials["status"]) == ["failed", "failed"], printed
     assert trials["error"].str.startswith("no sign of life for 1").all()
+
+
+@pytest.fixture(scope="module")
+def twins(place, start):
+    """The tables of two searches by the same seed, one trial at a time, in which some diverge."""
+    settings = [
+        "search.trials=14",
+        "search.concurrent=1",
+        "search.hang_timeout=null",
+        "search.sampler=tpe",
+        "search.scheduler=asha",
+        "search.reduction_factor=2",
+        "model.dropout={uniform: [0, 0.5]}",
+        f"{RATE}={{loguniform: [1e-3, 1e4], start: 2e-2}}",
+    ]
+    commands = {name: start(f"name={name}", *settings) for name in ("one", "other")}
+    for command in commands.values():
+        printed, _ = command.communicate(timeout=PATIENCE)
+        assert command.returncode == 0, printed
+    return [load_results(place / "runs" / name).trials for name in commands]
+
+
+def test_one_at_a_time_the_same_seed_gives_the_same_search(twins):
+    one, other = (trials.drop(columns=["seconds", "tokens_per_second"]) for trials in twins)
+    assert list(one["trial_id"]) == [f"{number:04}" for number in range(14)]
+    assert set(one["status"]) == {"completed", "stopped", "diverged"}
+    assert one.equals(other)

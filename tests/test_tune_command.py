@@ -395,7 +395,8 @@ def test_a_search_in_which_all_goes_wrong(together, place):
         assert "loss is" in error
         assert "\n" not in error
     assert not (place / "runs/hopeless" / files.BEST_RECIPE).exists()
-    assert [trial.state for trial in study(place / "runs/hopeless").trials] == [TrialState.FAIL] * 2
+    for trial in study(place / "runs/hopeless").trials:
+        assert (trial.state, trial.constraints) == (TrialState.PRUNED, {"diverged": 1.0})
 
 
 def test_the_search_goes_on_past_trials_that_fail(together, place):
@@ -413,8 +414,12 @@ def test_the_search_goes_on_past_trials_that_fail(together, place):
         assert row["status"] == "completed" or "\n" not in row["error"]
         assert (row["training.learning_rate"] == 1e30) <= (row["status"] != "completed")
     states = [trial.state for trial in study(place / "runs/troubled").trials]
-    completed = [status == "completed" for status in trials["status"]]
-    assert states == [TrialState.COMPLETE if c else TrialState.FAIL for c in completed]
+    ends = {
+        "completed": TrialState.COMPLETE,
+        "diverged": TrialState.PRUNED,
+        "failed": TrialState.FAIL,
+    }
+    assert states == [ends[status] for status in trials["status"]]
     assert "Traceback" not in printed
 
 
@@ -512,9 +517,10 @@ def test_what_had_ended_is_not_touched_again(interrupted):
 
 def test_proposals_are_those_of_an_undisturbed_search(interrupted, place):
     search_file = load_search_file(place / "my runs/tiny" / files.SEARCH)
-    trials = interrupted[0][-1].trials.to_dict("records")
+    trials = interrupted[0][-1].trials
+    assert list(trials[trials["baseline"]]["trial_id"]) == ["0000"]
     undisturbed = optuna.create_study()
-    for trial in trials:
+    for trial in trials[~trials["baseline"]].to_dict("records"):
         undisturbed.sampler = make_sampler(search_file.search, int(trial["trial_id"]))
         values = suggest_values(search_file, undisturbed.ask())
         assert values == {"training.learning_rate": trial["training.learning_rate"]}
@@ -690,6 +696,10 @@ def test_what_cannot_run_is_one_message_and_leaves_nothing(start, place):
         "--scale full needs a GPU": ["--scale=full"],
         "--scale mini: ": ["--scale=mini"],
         "there is no run in": ["--resume"],
+        f"search.warm_start: {place / 'nowhere'}: no such folder": [
+            "--set=search.warm_start=[nowhere]",
+            "--set=training.learning_rate={loguniform: [1e-3, 1e-2]}",
+        ],
         "a trial needs 1 worker with 64 CPU": ["--set=search.cpus_per_worker=64"],
     }
     started = {

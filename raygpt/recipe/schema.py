@@ -233,7 +233,7 @@ class Search(Section):
         "cooldown",
         description="What a trial is judged by at a rung below its full budget: cooldown trains "
         "it to the end as if the rung were its budget, and goes back if it may go on; average "
-        "takes an average of its weights; raw takes it as it stands.",
+        "takes an average of its weights; raw takes it as it stands, as fifo always does.",
     )
     reduction_factor: Number = Field(
         3.0, gt=1, description="One trial in so many goes on past a rung (asha)."

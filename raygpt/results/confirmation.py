@@ -100,8 +100,8 @@ class Confirmation:
     """The configurations that were confirmed, compared.
 
     Attributes:
-        configurations: the best first: by the share of runs that diverged, then those with two
-            runs or more, then by mean.
+        configurations: the best first: by the share of runs that diverged, then by mean, but
+            those last of which only one run came to an end and others failed.
         compared: those of them that never diverged. Of one that did, a mean would leave out the
             worst runs.
         degrees: of freedom of the pooled variance.
@@ -117,7 +117,12 @@ class Confirmation:
 
     @property
     def winner(self) -> Configuration | None:
-        """The first that is compared and has two runs; one alone says too little."""
+        """The first that is compared and has two runs; one alone says too little.
+
+        None before two runs of every configuration have ended: the first to have them would win.
+        """
+        if any(c.judged + c.failed < 2 for c in self.configurations):
+            return None
         return next((c for c in self.compared if len(c.scores) > 1), None)
 
     @property
@@ -258,7 +263,8 @@ def studentized_range(groups: int, degrees: int) -> float:
 
 def _standing(c: Configuration) -> tuple:
     share = c.diverged / c.judged if c.judged else 0
-    return share, len(c.scores) < 2, c.mean if c.scores else math.inf
+    alone = len(c.scores) < 2 and c.judged + c.failed > 1
+    return share, alone, c.mean if c.scores else math.inf
 
 
 def _each_or_together(reference: Configuration, differences: list[Difference]) -> Iterator[str]:

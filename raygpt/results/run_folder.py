@@ -16,7 +16,13 @@ from raygpt.recipe.writer import settings_to_yaml
 from raygpt.results import files
 from raygpt.results.environment import environment
 
-CHANGEABLE = ("search.trials", "search.concurrent", "search.confirm", "training.micro_batch")
+CHANGEABLE = (
+    "search.hang_timeout",
+    "search.trials",
+    "search.concurrent",
+    "search.confirm",
+    "training.micro_batch",
+)
 
 
 def create_run(

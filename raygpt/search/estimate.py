@@ -19,7 +19,9 @@ from raygpt.search.simulation import Report, Simulation
 from raygpt.search.trial import rung_time
 from raygpt.training.segments import tokens_trained
 
-SIMULATIONS = 40
+# More of small searches, whose tokens scatter more.
+SIMULATED_TRIALS = 1200
+LEAST_SIMULATIONS, MOST_SIMULATIONS = 8, 40
 RECIPES = 64
 
 # Once so many trials have ended, TPE proposes what is about as good as the best of so many random
@@ -62,6 +64,7 @@ def plan_search(search_file: SearchFile, at_once: int) -> Plan:
     full = budget.budget_tokens(baseline)
     recipes = recipes_at_random(search_file)
     costs = [rung_costs(recipe) for recipe in recipes]
+    simulations = max(LEAST_SIMULATIONS, min(SIMULATED_TRIALS // search.trials, MOST_SIMULATIONS))
     searches = [
         Simulation(
             ImaginedTrials(search, rung_costs(baseline), costs, random.Random(number)),
@@ -70,7 +73,7 @@ def plan_search(search_file: SearchFile, at_once: int) -> Plan:
             trials=search.trials,
             at_once=at_once,
         ).run()
-        for number in range(SIMULATIONS)
+        for number in range(simulations)
     ]
     runs = [confirming_runs(search_file, simulation) for simulation in searches]
     tokens = [
@@ -131,8 +134,10 @@ class ImaginedTrials(Searcher):
         informed = self._search.sampler == "tpe" and self._ended >= TPE_STARTUP_TRIALS
         scores = [self._draw.random() for _ in range(TPE_BEST_OF if informed else 1)]
         self._begun += 1
+        baseline = self._begun == 1
         return {
-            "tokens": self._draw.choice(self._costs) if self._begun > 1 else self._baseline,
+            "baseline": baseline,
+            "tokens": self._baseline if baseline else self._draw.choice(self._costs),
             "score": min(scores),
             "factor": float(self._search.reduction_factor),
         }

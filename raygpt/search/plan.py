@@ -1,6 +1,7 @@
 """What a search is going to spend, said before it starts and again beside what it has spent."""
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from raygpt.recipe.search_file import SearchFile
 from raygpt.results import files
 from raygpt.results.tables import Results
 from raygpt.search.cluster import Placement
-from raygpt.search.estimate import Plan, plan_search
+from raygpt.search.estimate import Plan, most_confirming_runs, plan_search
 from raygpt.training.probe import Pace
 
 
@@ -53,25 +54,38 @@ class SearchPlan:
 
     @property
     def expected(self) -> Spending:
-        return self._spending(self.plan.tokens, self.plan.tokens_in_a_row)
+        search, confirming = self.search_file.search, self.plan.confirming_runs
+        return self._spending(
+            self.plan.tokens,
+            self.plan.tokens_in_a_row,
+            (sum(self.plan.rung_trials) + confirming * len(search.rungs)) / self.at_once,
+            (search.trials + confirming) / self.at_once,
+        )
 
     @property
     def largest(self) -> Spending:
+        search, confirming = self.search_file.search, most_confirming_runs(self.search_file)
+        full = budget.budget_tokens(example_recipe(self.search_file))
+        dearest = (self.plan.largest_tokens - confirming * full) / search.trials
+        rounds = math.ceil(search.trials / self.at_once)
+        confirming_rounds = math.ceil(confirming / self.at_once)
         return self._spending(
-            self.plan.largest_tokens, self.plan.largest_tokens / self.at_once, stopped=False
+            self.plan.largest_tokens,
+            rounds * dearest + confirming_rounds * full,
+            (rounds + confirming_rounds) * len(search.rungs),
+            rounds + confirming_rounds,
         )
 
-    def _spending(self, tokens: float, in_a_row: float, stopped: bool = True) -> Spending:
+    def _spending(
+        self, tokens: float, tokens_in_a_row: float, evaluations: float, starts: float
+    ) -> Spending:
+        """All but `tokens` of one trial after the other."""
         if not self.pace:
             return Spending(tokens, None, None)
-        search = self.search_file.search
-        judged = self.plan.rung_trials if stopped else [search.trials] * len(search.rungs)
-        evaluations = sum(judged) + self.plan.confirming_runs * len(search.rungs)
-        trials = search.trials + self.plan.confirming_runs
         seconds = (
-            in_a_row / self.tokens_per_second
-            + evaluations * self.pace.evaluation_seconds / self.needed.workers / self.at_once
-            + trials * START_SECONDS / self.at_once
+            tokens_in_a_row / self.tokens_per_second
+            + evaluations * self.pace.evaluation_seconds / self.needed.workers
+            + starts * START_SECONDS
         )
         return Spending(tokens, seconds, self.gpus * seconds / 3600)
 
@@ -91,7 +105,8 @@ def make_plan(
         needed: by a trial.
         pace: of one worker; None where that is not known.
     """
-    at_once = min(at_once, search_file.search.concurrent or at_once, search_file.search.trials)
+    most = max(search_file.search.trials, most_confirming_runs(search_file))
+    at_once = min(at_once, search_file.search.concurrent or at_once, most)
     return SearchPlan(search_file, plan_search(search_file, at_once), at_once, needed, pace)
 
 
@@ -131,7 +146,7 @@ def describe_plan(made: SearchPlan, gpu_hour_price: float | None) -> str:
     expected, largest = made.expected, made.largest
     if made.pace is None:
         lines.append(
-            ("time", "unknown: no node is up to measure on; give --tokens-per-second of a trial")
+            ("time", "unknown, as nothing was measured; give --tokens-per-second of a trial")
         )
     else:
         lines.append(

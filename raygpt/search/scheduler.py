@@ -12,6 +12,20 @@ from raygpt.search.trial import rung_time
 METRIC = "bits_per_byte"
 
 
+class Scheduler(ASHAScheduler):
+    """ASHA that stops no baseline below its full budget, where the best are compared with it."""
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        decision = super().on_trial_result(tune_controller, trial, result)
+        if (
+            decision == TrialScheduler.STOP
+            and trial.config.get("baseline")
+            and result["rung_time"] < self._max_t
+        ):
+            return TrialScheduler.CONTINUE
+        return decision
+
+
 def make_scheduler(search: Search, history: Iterable[Mapping[str, Any]] = ()) -> TrialScheduler:
     """The recipe's scheduler, which has seen what an interrupted search had reported.
 
@@ -22,7 +36,7 @@ def make_scheduler(search: Search, history: Iterable[Mapping[str, Any]] = ()) ->
     if search.scheduler == "fifo":
         return FIFOScheduler()
     factor = float(search.reduction_factor)
-    scheduler = ASHAScheduler(
+    scheduler = Scheduler(
         time_attr="rung_time",
         metric=METRIC,
         mode="min",
@@ -34,7 +48,7 @@ def make_scheduler(search: Search, history: Iterable[Mapping[str, Any]] = ()) ->
     for row in history:
         if METRIC not in row:
             continue
-        trial = SimpleNamespace(trial_id=row["trial_id"])
+        trial = SimpleNamespace(trial_id=row["trial_id"], config={})
         if trial.trial_id not in seen:
             seen.add(trial.trial_id)
             scheduler.on_trial_add(None, trial)

@@ -107,10 +107,12 @@ class Simulation:
         self._start_trials()
         while self._events:
             seconds, _, trial, report = heapq.heappop(self._events)
-            running = sum(seconds - other.began for other in self._running)
-            if self._ended + running * self._tokens_per_second > self._most_tokens:
+            begun = sum(other.began for other in self._running)
+            tokens_left = self._most_tokens - self._ended
+            spent = (tokens_left / self._tokens_per_second + begun) / len(self._running)
+            self.seconds = min(seconds, spent)
+            if spent < seconds:
                 break
-            self.seconds = seconds
             self._tell("on_step_begin")
             self._report(trial, report)
             self._start_trials()

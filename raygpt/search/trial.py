@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ray
 import ray.train
 import ray.train.torch
 import torch
 from ray import tune
 from ray.train import Checkpoint, RunConfig, ScalingConfig
+from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from raygpt.data.prepare import prepare_for
@@ -66,6 +68,11 @@ def train_trial(config: dict[str, Any]) -> None:
     # The next trial in this process waits until this one has let go of its memory. If that takes
     # longer than the 2 seconds of the default, Tune drops the next one without telling anybody.
     os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "1000000")
+    if group:
+        # What frees the workers of a trial that was stopped looks for its Ray by itself; where
+        # several run on a machine it gives up, and the next trial would wait for ever.
+        os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+        ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
     trainer = ray.train.torch.TorchTrainer(
         train_worker,
         train_loop_config=config,

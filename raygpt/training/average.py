@@ -23,5 +23,6 @@ def averaged(model: nn.Module) -> AveragedModel:
 def _move(
     averages: Sequence[torch.Tensor], weights: Sequence[torch.Tensor], steps_before: torch.Tensor
 ) -> None:
-    share = min(1.0, 1 / (SHARE * (float(steps_before) + 1)))
+    # A tensor, because the count lies on the device and the host is not to wait for it.
+    share = (1 / (SHARE * (steps_before + 1))).clamp(max=1)
     torch._foreach_lerp_(averages, weights, share)

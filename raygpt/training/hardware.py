@@ -42,6 +42,26 @@ def seed_generators(device: torch.device, seed: int) -> None:
         torch.cuda.default_generators[device.index].manual_seed(seed)
 
 
+class HostCopy:
+    """A number on its way from the device to the host, while the device goes on."""
+
+    def __init__(self, value: torch.Tensor):
+        self._arrived = None
+        if value.device.type == "cuda":
+            self._value = torch.empty((), dtype=value.dtype, pin_memory=True)
+            self._value.copy_(value, non_blocking=True)
+            self._arrived = torch.cuda.Event()
+            self._arrived.record()
+        else:
+            self._value = value.clone()
+
+    def item(self) -> float:
+        """The number, once it is there."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._value.item()
+
+
 def keep_freed_memory() -> None:
     """Let the allocator reuse the large blocks that a training step frees, on glibc.
 

@@ -20,6 +20,7 @@ from raygpt.seeds import derived_seed
 from raygpt.training.average import averaged
 from raygpt.training.evaluation import Evaluation, evaluate
 from raygpt.training.hardware import (
+    HostCopy,
     autocast,
     default_device,
     keep_freed_memory,
@@ -165,7 +166,7 @@ class TrainingRun:
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self._loss_steps = 0
         self._gradient_norm = torch.zeros((), device=self.device)
-        self._last_loss: torch.Tensor | None = None
+        self._last_loss: HostCopy | None = None
         self._unreasonable_steps = 0
 
     def reports(self, after_step: Callable[[], None] | None = None) -> Iterator[Report]:
@@ -224,6 +225,7 @@ class TrainingRun:
             "loss_sum": self._loss_sum,
             "loss_steps": self._loss_steps,
             "gradient_norm": self._gradient_norm,
+            "unreasonable_steps": self._unreasonable_steps,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
@@ -233,10 +235,12 @@ class TrainingRun:
         self._loss_sum.copy_(state["loss_sum"])
         self._loss_steps = state["loss_steps"]
         self._gradient_norm = state["gradient_norm"].to(self.device)
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self._unreasonable_steps = state["unreasonable_steps"]
         self._last_loss = None
-        self._unreasonable_steps = 0
+        self.model.load_state_dict(state["model"])
+        # First, so that the device need not hold the old state and the new one.
+        self.optimizer.state.clear()
+        self.optimizer.load_state_dict(state["optimizer"])
 
     def train_step(self, segment: Segment) -> None:
         """Train the next step of a segment of the plan. `reports` does, all the way.
@@ -288,9 +292,9 @@ class TrainingRun:
             self.averaged.update_parameters(self.model)
         self._loss_sum += sum_over_workers(nats)
         self._loss_steps += 1
-        # The loss of the step before is there by now, so the device is not made to wait for it.
-        # All workers see the same one, and end together.
-        before, self._last_loss = self._last_loss, nats
+        # The loss of the step before has come to the host while this one was queued, so that the
+        # device does not wait. All workers see the same one, and end together.
+        before, self._last_loss = self._last_loss, HostCopy(nats)
         if before is not None:
             self._check_loss(before.item() / self.tokens_per_step)
         self.step += 1
@@ -443,7 +447,7 @@ class TrainingRun:
         """
         path = folder / CHECKPOINT_FILE
         try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)
             recipe = state["recipe"]
         except FileNotFoundError:
             raise UserError(f"{path}: no such checkpoint") from None

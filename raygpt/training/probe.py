@@ -49,11 +49,14 @@ def measure_pace(recipe: Recipe, threads: int) -> Pace:
     now = started = train()
     while run.steps_trained <= LEAST_STEPS or now - started < SECONDS:
         now = train()
+    rate = (run.steps_trained - 1) * run.tokens_per_step / (now - started)
+    run.evaluate()  # to warm up
+    started_again = time.perf_counter()
     run.evaluate()
     scored = len(run.validation) * recipe.data.context
     return Pace(
-        (run.steps_trained - 1) * run.tokens_per_step / (now - started),
-        (time.perf_counter() - now) * recipe.data.validation_tokens / scored,
+        rate,
+        (time.perf_counter() - started_again) * recipe.data.validation_tokens / scored,
     )
 
 

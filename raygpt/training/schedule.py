@@ -31,7 +31,7 @@ def learning_rate(
     if position < warmup_tokens:
         return peak * position / warmup_tokens
     start = decay_start(budget, warmup=warmup, hold=hold, full_budget=full_budget)
-    if position <= start:
+    if position <= start or start >= budget:
         return peak
     progress = min(1.0, (position - start) / (budget - start))
     return peak * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress)))

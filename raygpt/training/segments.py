@@ -41,13 +41,17 @@ def segments(recipe: Recipe, metrics: Sequence[RungMetric] | None = None) -> tup
     Args:
         recipe: without ranges.
         metrics: what to judge by at the rungs below the full budget; by default what the recipe
-            says. At the full budget the model is judged as it is.
+            says, or the mid-run value where no trial is stopped. At the full budget the model is
+            judged as it is.
     """
+    if metrics is None:
+        stops_trials = recipe.search.scheduler == "asha"
+        metrics = (recipe.search.rung_metric if stops_trials else "raw",)
     *lower, whole = budget.rung_steps(recipe)
     stops = [
         (trunk_steps(recipe, steps) if metric == "cooldown" else steps, rung, metric)
         for rung, steps in enumerate(lower)
-        for metric in metrics or (recipe.search.rung_metric,)
+        for metric in metrics
     ]
     found: list[Segment] = []
     position = 0

@@ -8,8 +8,8 @@ import torch
 def snapshot(state: Any, device: torch.device) -> Any:
     """A copy of nested dictionaries and lists of tensors that training does not change.
 
-    The tensors are kept on the device where it has room for them beside the most that training
-    has ever needed, else in the host's memory.
+    The tensors are kept on the device where it has room for them beside the most that this
+    process has ever needed for training, else in the host's memory.
     """
     place = device if _has_room(device, _size(state)) else torch.device("cpu")
     return _copied(state, place)
@@ -38,6 +38,8 @@ def _has_room(device: torch.device, size: int) -> bool:
     if device.type != "cuda":
         return True
     free, _ = torch.cuda.mem_get_info(device)
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.max_memory_allocated(device)
-    # A tenth for what the allocator loses between blocks.
-    return 1.1 * size < free + kept
+    most = torch.cuda.max_memory_allocated(device)
+    kept = torch.cuda.memory_reserved(device) - most
+    # Weights and optimizer state are all that was needed before the first step: then nobody knows
+    # what a step needs. A tenth is for what the allocator loses between blocks.
+    return most > 1.1 * size < free + kept

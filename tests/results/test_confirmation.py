@@ -220,11 +220,19 @@ def test_one_run_of_each_shows_nothing():
 
 
 def test_a_single_run_does_not_win():
-    found = Confirmation([Configuration("0", (2.5, 2.51)), Configuration("1", (2.0,))])
+    found = Confirmation([Configuration("0", (2.5, 2.51)), Configuration("1", (2.0,), failed=1)])
     assert found.winner.trial_id == "0"
     assert [c.trial_id for c in found.configurations] == ["0", "1"]
     # But it is compared, by the noise of the others.
     assert found.words()[1].startswith("1 is better than 0 (0.5050 bits")
+
+
+def test_the_first_to_have_two_runs_does_not_win_by_that():
+    found = Confirmation([Configuration("0", (3.0, 3.01)), Configuration("1", (2.5,))])
+    assert found.winner is None
+    assert [c.trial_id for c in found.configurations] == ["1", "0"]
+    found = Confirmation([Configuration("0", (3.0, 3.01)), Configuration("1", (2.5, 2.52))])
+    assert found.winner.trial_id == "1"
 
 
 def test_one_configuration_has_nothing_to_be_compared_with():

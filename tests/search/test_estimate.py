@@ -1,39 +1,116 @@
+import time
+
 import pytest
 
-from raygpt.recipe.schema import Search
-from raygpt.search.estimate import expected_budgets
+from raygpt.recipe import budget
+from raygpt.search.estimate import plan_search
+from raygpt.training.segments import tokens_trained
 
-RUNGS = ("1/9", "1/3", "1")
+NINTHS = "search.rungs=[1/9, 1/3, 1]"
+RAW = "search.rung_metric=raw"
+LONG = ("training.tokens=92160", "training.hold={uniform: [0, 0.9]}")
+
+
+@pytest.fixture
+def plan(make_search):
+    """Plans a search with overrides of its recipe; tokens are in full budgets."""
+
+    def plan(*overrides, at_once=2):
+        search_file = make_search(*LONG, *overrides)
+        full = budget.budget_tokens(search_file.recipe(search_file.start_values()))
+        return plan_search(search_file, at_once), full
+
+    return plan
 
 
 @pytest.mark.parametrize("trials", [1, 5, 40])
-def test_without_stops_every_trial_takes_its_budget(trials):
-    assert expected_budgets(Search(trials=trials, rungs=RUNGS, scheduler="fifo")) == trials
-    assert expected_budgets(Search(trials=trials, rungs=("1",))) == trials
+@pytest.mark.parametrize("setting", ["search.scheduler=fifo", "search.rungs=[1]"])
+def test_without_stops_every_trial_takes_its_budget(plan, trials, setting):
+    found, full = plan(RAW, f"search.trials={trials}", setting)
+    assert found.tokens == found.largest_tokens == trials * full
+    assert found.usual_tokens == (trials * full, trials * full)
+    assert set(found.rung_trials) == {trials}
 
 
-def test_one_trial_is_never_stopped():
-    assert expected_budgets(Search(trials=1, rungs=RUNGS)) == 1
+def test_one_trial_is_never_stopped(plan):
+    found, full = plan(RAW, "search.trials=1")
+    assert found.tokens == found.tokens_in_a_row == full
 
 
-@pytest.mark.parametrize("trials", [2, 10, 50])
-@pytest.mark.parametrize("rungs", [RUNGS, ("1/2", "1"), ("1/100", "1/3", "1")])
-def test_between_all_stopped_and_none(trials, rungs):
-    search = Search(trials=trials, rungs=rungs)
-    least = 1 + (trials - 1) * float(search.rungs[0])  # the first goes on to the end
-    assert least <= expected_budgets(search) < trials
+@pytest.mark.parametrize("trials", [2, 10, 30])
+@pytest.mark.parametrize("rungs", ["[1/9, 1/3, 1]", "[1/2, 1]", "[1/50, 1/3, 1]"])
+def test_between_all_stopped_and_none(plan, trials, rungs):
+    found, full = plan(RAW, f"search.trials={trials}", f"search.rungs={rungs}")
+    least = full + (trials - 1) * found.rung_tokens[0]  # the first goes on to the end
+    assert least <= found.usual_tokens[0] <= found.tokens <= found.usual_tokens[1]
+    assert found.tokens < found.largest_tokens == trials * full
 
 
-def test_in_the_long_run_it_is_what_the_factor_says():
-    # One in three goes on past each rung: 1/9 + 1/3 · (1/3 − 1/9) + 1/9 · (1 − 1/3) of a budget.
-    budgets = expected_budgets(Search(trials=400, rungs=RUNGS))
-    assert budgets / 400 == pytest.approx(0.26, abs=0.04)
+def test_random_search_in_the_long_run_takes_what_the_factor_says(plan):
+    # One in three goes on past each rung: 1/9 + 1/3 · (1/3 - 1/9) + 1/9 · (1 - 1/3) of a budget.
+    settings = ("search.trials=300", "search.reduction_factor=3", "search.sampler=random", NINTHS)
+    found, full = plan(RAW, *settings)
+    assert found.tokens / 300 / full == pytest.approx(0.26, abs=0.04)
+    assert found.rung_trials == pytest.approx((300, 100, 33), rel=0.25)
 
 
-def test_the_more_are_stopped_the_less_it_takes():
-    few, many = (expected_budgets(Search(trials=40, reduction_factor=f)) for f in (2, 4))
-    assert many < few
+def test_more_of_tpes_trials_go_on(plan):
+    many, few = (
+        plan(f"search.sampler={name}", "search.trials=30")[0] for name in ("tpe", "random")
+    )
+    assert many.tokens > 1.1 * few.tokens
 
 
-def test_it_is_the_same_every_time():
-    assert expected_budgets(Search()) == expected_budgets(Search())
+def test_the_more_are_stopped_the_less_it_takes(plan):
+    few, many = (plan(f"search.reduction_factor={n}", "search.trials=20")[0] for n in (2, 4))
+    assert many.tokens < few.tokens
+
+
+def test_cooldowns_count(plan, make_search):
+    found, full = plan(NINTHS)
+    # What is not held is a cooldown: on average 0.55 of each rung.
+    assert found.rung_tokens[0] == pytest.approx(full / 9, rel=0.01)
+    assert found.rung_tokens[1] == pytest.approx(full * (1 / 3 + 0.55 / 9), rel=0.05)
+    assert found.rung_tokens[2] == pytest.approx(full * (1 + 0.55 * 4 / 9), rel=0.05)
+    search_file = make_search(*LONG, NINTHS)
+    without_hold = search_file.recipe(search_file.start_values() | {"training.hold": 0.0})
+    assert found.largest_tokens == 9 * tokens_trained(without_hold, 2)
+    assert found.tokens < found.largest_tokens
+    # Where nobody is stopped nobody cools down.
+    assert plan(NINTHS, "search.scheduler=fifo")[0].rung_tokens[2] == full
+
+
+def test_the_first_trial_is_the_baseline(plan):
+    held = plan("search.trials=1", "training.hold={uniform: [0, 0.9], start: 0.9}")[0]
+    short = plan("search.trials=1", "training.hold={uniform: [0, 0.9], start: 0}")[0]
+    assert held.tokens < short.tokens == short.largest_tokens == held.largest_tokens
+
+
+def test_the_time_is_that_of_the_trials_at_once(plan):
+    fifo = (RAW, "search.scheduler=fifo", "search.trials=9")
+    for at_once, rounds in [(1, 9), (2, 5), (4, 3), (9, 1), (20, 1)]:
+        found, full = plan(*fifo, at_once=at_once)
+        assert found.tokens_in_a_row == rounds * full
+    assert plan(*fifo, "search.concurrent=2", at_once=9)[0].tokens_in_a_row == 5 * full
+
+
+def test_confirmation(plan):
+    without, full = plan(RAW, "search.trials=20")
+    confirm = "search.confirm={top: 2, seeds: 3}"
+    found, _ = plan(RAW, "search.trials=20", confirm)
+    assert found.confirming_runs == 9
+    assert found.confirming_tokens == 9 * full
+    assert found.tokens == without.tokens + 9 * full
+    assert found.largest_tokens == without.largest_tokens + 9 * full
+    assert found.tokens_in_a_row == without.tokens_in_a_row + 5 * full
+    # Fewer than that can be confirmed, and without ranges nothing.
+    assert plan("search.trials=1", confirm)[0].confirming_runs == 3
+    fixed = ("model.dropout=0.1", "training.learning_rate=1e-3", "training.hold=0.5", confirm)
+    assert plan(*fixed)[0].confirming_runs == 0
+
+
+def test_it_is_the_same_every_time_and_soon_there(plan):
+    started = time.process_time()
+    first = plan("search.trials=32")
+    assert time.process_time() - started < 3
+    assert first == plan("search.trials=32")

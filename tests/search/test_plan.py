@@ -41,6 +41,13 @@ def test_workers_train_and_evaluate_together_and_all_their_gpus_are_paid(in_full
     assert made.expected.gpu_hours == pytest.approx(2 * made.expected.seconds / 3600)
 
 
+def test_the_most_is_never_less_than_what_is_expected(make_search, needed):
+    search_file = make_search("search.trials=5", "search.confirm={top: 3, seeds: 3}")
+    for at_once in (1, 4, 8, 64):
+        made = make_plan(search_file, at_once, needed, PACE)
+        assert made.expected.seconds <= made.largest.seconds
+
+
 def test_stops_save_tokens_and_time(make_search, needed):
     made = make_plan(make_search(), 2, needed, PACE)
     assert made.expected.tokens < 0.8 * made.largest.tokens

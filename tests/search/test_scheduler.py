@@ -25,8 +25,8 @@ class Judge:
         self.scheduler = make_scheduler(search, history)
         self.known = set(known)
 
-    def __call__(self, trial_id, rung, score):
-        trial = SimpleNamespace(trial_id=trial_id)
+    def __call__(self, trial_id, rung, score, baseline=False):
+        trial = SimpleNamespace(trial_id=trial_id, config={"baseline": baseline})
         if trial_id not in self.known:
             self.known.add(trial_id)
             self.scheduler.on_trial_add(None, trial)
@@ -45,6 +45,18 @@ def test_the_better_half_goes_on():
     assert judge("a", 1, 1.5) == CONTINUE
     assert judge("c", 1, 1.6) == STOP
     assert judge("a", 2, 1.4) == STOP  # the budget is spent
+
+
+def test_the_baseline_goes_on_to_the_end():
+    judge = Judge(search())
+    assert judge("a", 0, 1.0) == CONTINUE
+    assert judge("baseline", 0, 3.0, baseline=True) == CONTINUE
+    assert judge("a", 1, 1.0) == CONTINUE
+    assert judge("baseline", 1, 3.0, baseline=True) == CONTINUE
+    assert judge("baseline", 2, 3.0, baseline=True) == STOP  # the budget is spent
+    # It counts for the others as any trial does.
+    assert judge("b", 0, 2.5) == STOP
+    assert judge("c", 0, 1.0) == CONTINUE
 
 
 def test_ties_go_on():
