@@ -129,8 +129,9 @@ def summary(outcomes: pd.DataFrame) -> pd.DataFrame:
     """A row a regime and method, of the tokens to the best and of what else counts.
 
     Columns: quartiles `lower`, `median` and `upper` in full budgets, infinite where too few came
-    there; `ratio` of the median to that of random search in full, if that has one; `p` of a Mann-Whitney test of
-    the tokens against raygpt's default; `reached`, a share; medians of the rest.
+    there; `ratio` of the median to that of random search in full, if it has one; `p` of a
+    Mann-Whitney test of the tokens against raygpt's default; `reached`, a share; medians of the
+    rest.
     """
     rows = {}
     for (regime, method), group in outcomes.groupby(["regime", "method"], sort=False):

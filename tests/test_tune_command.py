@@ -293,7 +293,7 @@ def test_what_a_search_leaves_behind(many):
     names = {path.name for path in many.iterdir()}
     assert names == {
         *(files.SEARCH, files.ENVIRONMENT, files.TRIALS, files.HISTORY, files.LEADERBOARD),
-        *(files.STUDY, files.BEST_RECIPE, files.LOG, files.LOCK, files.TRIAL_FOLDERS),
+        *(files.STUDY, files.BEST_RECIPE, files.PLAN, files.LOG, files.LOCK, files.TRIAL_FOLDERS),
     }
     assert "Traceback" not in (many / files.LOG).read_text()
     again = load_search_file(many / files.SEARCH)
