@@ -157,10 +157,11 @@ class LearningCurves:
         breaks = self._divergence_step(recipe, draw)
         shared = draw.normal()
         per_step = budget.tokens_per_step(recipe)
+        regular = budget.report_steps(recipe) if self._between else ()
         trained = 0
         for segment in segments(recipe):
-            inner = [s for s in budget.report_steps(recipe) if segment.start < s < segment.stop]
-            for step in [*(inner if self._between else []), segment.stop]:
+            inner = [s for s in regular if segment.start < s < segment.stop]
+            for step in [*inner, segment.stop]:
                 steps = trained + step - segment.start
                 broken = step > breaks
                 if broken and self._sees_divergence:

@@ -198,7 +198,7 @@ def assert_consistent(folder, workers_per_trial=1):
 
 # --- searches side by side ---------------------------------------------------------------------
 
-TRIALS = 44
+TRIALS = 36
 MANY = {
     "search__trials": TRIALS,
     "search__rungs": "[1/8, 1/2, 1]",
@@ -262,7 +262,7 @@ def together(start, place):
 
 @pytest.fixture(scope="module")
 def many(together, place):
-    """The folder of a search of 44 trials."""
+    """The folder of a search of many trials."""
     return place / "runs/many"
 
 
@@ -377,10 +377,11 @@ def test_the_best_recipe_trains_to_the_best_result(many, train_main, tmp_path):
 
 def test_the_leaderboard_has_it_on_top(many, capsys):
     leaderboard.main([str(many)])
-    rows = capsys.readouterr().out.splitlines()
-    assert len(rows) == 1 + TRIALS
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line for line in lines if re.match(r"\d{4} ", line)]
+    assert len(rows) == TRIALS
     best = load_results(many).best
-    assert rows[1].split()[:3] == [best["trial_id"], "completed", f"{best['bits_per_byte']:.4f}"]
+    assert rows[0].split()[:3] == [best["trial_id"], "completed", f"{best['bits_per_byte']:.4f}"]
 
 
 def test_a_search_in_which_all_goes_wrong(together, place):
@@ -550,10 +551,10 @@ def grouped(start):
     command = start(
         "tiny.yaml",
         "--name=grouped",
-        search__trials=4,
+        search__trials=3,
         search__workers_per_trial=2,
         search__cpus_per_worker=1,
-        search__seed=4,  # good, bad, bad, good
+        search__seed=4,  # good, bad, bad
         search__concurrent=1,
         training__learning_rate="{choice: [1e-2, 1e-7]}",
     )
@@ -565,16 +566,11 @@ def test_worker_groups_end_and_leave_no_process(grouped, place):
     assert status == 0, printed
     assert command.wait_until_alone()
     trials = assert_consistent(place / "runs/grouped", workers_per_trial=2).trials
-    assert list(trials["training.learning_rate"]) == [1e-2, 1e-7, 1e-7, 1e-2]
-    assert list(trials["status"]) == ["completed", "stopped", "stopped", "completed"]
-    assert list(trials["tokens"]) == [8192, 2048, 2048, 8192]
+    assert list(trials["training.learning_rate"]) == [1e-2, 1e-7, 1e-7]
+    assert list(trials["status"]) == ["completed", "stopped", "stopped"]
+    assert list(trials["tokens"]) == [8192, 2048, 2048]
     states = [trial.state for trial in study(place / "runs/grouped").trials]
-    assert states == [
-        TrialState.COMPLETE,
-        TrialState.PRUNED,
-        TrialState.PRUNED,
-        TrialState.COMPLETE,
-    ]
+    assert states == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.PRUNED]
 
 
 def test_two_workers_come_to_what_one_comes_to(grouped, place, train_main, tmp_path):
