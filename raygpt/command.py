@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from raygpt.data.dataset import Dataset
+    from raygpt.data.spread import Spread
     from raygpt.recipe.schema import Recipe
     from raygpt.recipe.search_file import SearchFile
 
@@ -36,8 +38,8 @@ def run_command(main: Callable[[], int | None]) -> None:
         sys.exit(130)
 
 
-def recipe_arguments(command: str, description: str | None) -> argparse.ArgumentParser:
-    """The command line of a command that runs a recipe file into a run folder."""
+def recipe_options(command: str, description: str | None) -> argparse.ArgumentParser:
+    """The command line of a command that takes a recipe file at some scale."""
     parser = argparse.ArgumentParser(prog=f"python -m raygpt.{command}", description=description)
     parser.add_argument("file", type=Path, metavar="FILE", help="recipe, a YAML file")
     parser.add_argument(
@@ -47,14 +49,20 @@ def recipe_arguments(command: str, description: str | None) -> argparse.Argument
         help="auto: the recipe's mini section where there is no GPU",
     )
     parser.add_argument(
-        "--allow-cpu", action="store_true", help="run the full scale without a GPU, slowly"
-    )
-    parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
         help="override a value of the recipe, as in training.tokens=2M; may be repeated",
+    )
+    return parser
+
+
+def recipe_arguments(command: str, description: str | None) -> argparse.ArgumentParser:
+    """The command line of a command that runs a recipe file into a run folder."""
+    parser = recipe_options(command, description)
+    parser.add_argument(
+        "--allow-cpu", action="store_true", help="run the full scale without a GPU, slowly"
     )
     parser.add_argument("--name", type=run_name, help="name of the run; the recipe's if left out")
     parser.add_argument(
@@ -130,24 +138,42 @@ def open_recipe(options: argparse.Namespace, only_plan: bool = False) -> Opened:
     return Opened(full, mini, folder, overrides, resumed)
 
 
-def prepare_with_progress(recipe: "Recipe", console: "Console") -> "Dataset":
+def prepare_with_progress(
+    recipe: "Recipe", console: "Console", spread: "Spread | None" = None
+) -> "Dataset":
     """The recipe's tokens, made if they are not here yet, with a progress bar meanwhile."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     from raygpt.data.prepare import prepare_for
     from raygpt.recipe.budget import budget_tokens
 
     columns = (
         TextColumn("preparing tokens"),
-        BarColumn(),
-        MofNCompleteColumn(),
+        BarColumn(16),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f}{task.fields[rate]}"),
         TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
     )
     terminal = console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=not terminal) as progress:
-        task = progress.add_task("", total=budget_tokens(recipe), visible=False)
+        task = progress.add_task("", total=budget_tokens(recipe), visible=False, rate="")
+        began = text_before = None
 
-        def show(train_tokens: int, validation_tokens: int) -> None:
-            progress.update(task, completed=train_tokens, visible=True)
+        def show(train_tokens: int, text_bytes: int) -> None:
+            nonlocal began, text_before
+            if began is None:
+                began, text_before = time.monotonic(), text_bytes
+                rate = ""
+            else:
+                rate = (text_bytes - text_before) / 1e6 / (time.monotonic() - began)
+                rate = f", {rate:.1f} MB/s"
+            progress.update(task, completed=train_tokens, visible=True, rate=rate)
 
-        return prepare_for(recipe, show)
+        return prepare_for(recipe, show, spread)

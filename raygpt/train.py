@@ -66,7 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
     with hold_run(folder):
         if (folder / CHECKPOINT_FOLDER).exists():
             run.load(folder / CHECKPOINT_FOLDER)
-        tables = RunTables(folder, searched=())
+        data = dataset.fingerprints(recipe.data.validation_tokens)
+        tables = RunTables(folder, searched=(), data=data)
         tables.drop_reports_after(TRIAL, run.step * run.tokens_per_step)
         tables.begin_trial(TRIAL, recipe.training.seed, {})
         finished = train(run, tables, console)

@@ -18,10 +18,12 @@ def main(arguments: list[str] | None = None) -> int:
 
     from rich.console import Console
 
+    from raygpt.data.spread import in_processes
     from raygpt.recipe import scale
     from raygpt.results import files
     from raygpt.results.run_folder import create_run, hold_run, refuse_other_kind
     from raygpt.search import cluster
+    from raygpt.search.preparation import in_ray_tasks
     from raygpt.search.warm_start import earlier_runs
 
     if opened.resumed:
@@ -41,10 +43,13 @@ def main(arguments: list[str] | None = None) -> int:
     with ThreadPoolExecutor(max_workers=1) as background:
         preparation = None
         if not options.plan:
-            preparation = background.submit(prepare_with_progress, recipe, console)
+            spread = in_ray_tasks if joined else in_processes()
+            preparation = background.submit(prepare_with_progress, recipe, console, spread)
         if not joined:
             cluster.start_on_this_machine(dashboard=needed.workers > 1)
-        available = len(preparation.result().train) if preparation else None
+        dataset = preparation.result() if preparation else None
+
+    available = len(dataset.train) if dataset else None
 
     from raygpt.search.plan import describe_plan, describe_spending, make_plan, save_plan
     from raygpt.search.search import run_search
@@ -75,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
         cluster.send_logs_to(folder / files.LOG, logs)
         signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
         started = time.monotonic()
-        results = run_search(search_file, folder, needed, at_once, console)
+        results = run_search(search_file, dataset, folder, needed, at_once, console)
         seconds = None if opened.resumed else time.monotonic() - started
     text, status = summarise(results, search_file)
     console.print(text, soft_wrap=True)

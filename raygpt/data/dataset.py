@@ -1,14 +1,23 @@
 """Prepared tokens as the trials read them: memory-mapped, cheap to open, never written."""
 
+import hashlib
 import json
-from functools import cached_property
+from collections.abc import Iterator
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from raygpt.data.digest import sha256_of
+from raygpt.data.tokenise import TOKEN_TYPE
 from raygpt.data.tokenizer import Tokenizer
 from raygpt.errors import UserError
+
+SPLITS = ("train", "validation")
+DIGEST_TYPE = np.dtype("<u8")
+MANIFEST = "manifest.json"
+TOKENIZER = "tokenizer"
 
 
 class TokenStream:
@@ -22,7 +31,7 @@ class TokenStream:
         return int(self._ends[-1]) if self._shards else 0
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Tokens start..stop, in the shards' own unsigned type; a view within one shard.
+        """Tokens start..stop, uint16; a view within one shard.
 
         Raises IndexError unless 0 <= start <= stop <= len(self).
         """
@@ -33,63 +42,156 @@ class TokenStream:
         for shard, end in zip(self._shards[first : last + 1], self._ends[first:], strict=False):
             begin = end - len(shard)
             parts.append(shard[max(start - begin, 0) : stop - begin])
-        return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty(0, np.uint16)])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty(0, TOKEN_TYPE)])
 
 
 class Dataset:
-    """A prepared folder of the cache, as it stood when it was opened.
+    """The first shards of a prepared folder of the cache, checked when they are opened.
 
     `manifest` is the content of manifest.json; `train` and `validation` are TokenStreams.
     """
 
-    def __init__(self, folder: Path, manifest: dict[str, Any]):
+    def __init__(self, folder: Path, manifest: dict[str, Any], shards: int):
+        """Raises UserError if one of the first `shards` shards is absent or damaged."""
         self.folder = folder
         self.manifest = manifest
         self.vocab_size: int = manifest["vocab_size"]
-        self.train = self._stream("train")
-        self.validation = self._stream("validation")
+        self.shards = manifest["shards"][:shards]
+        train, validation = [], []
+        for number, entry in enumerate(self.shards):
+            file = folder / shard_name(number)
+            if not is_whole(file, entry):
+                raise UserError(
+                    f"The token shard {file} is absent or damaged: it is not what its manifest "
+                    f"says. Make it again with python -m raygpt.prepare and the recipe."
+                )
+            counts = [entry[split]["tokens"] for split in SPLITS]
+            if sum(counts):  # an empty file cannot be mapped
+                tokens = np.memmap(file, TOKEN_TYPE, mode="r", shape=(sum(counts),))
+                train.append(tokens[: counts[0]])
+                validation.append(tokens[counts[0] :])
+        self.train, self.validation = TokenStream(train), TokenStream(validation)
 
     @classmethod
-    def open(cls, folder: Path | str) -> "Dataset":
-        """Open a prepared folder; nothing but its manifest is read.
+    def open(
+        cls, folder: Path | str, train_tokens: int | None = None, validation_tokens: int = 0
+    ) -> "Dataset":
+        """Open as much of a prepared folder as this; all of it if `train_tokens` is left out.
 
-        Raises UserError if there is none, or if its shards are not as long as it says.
+        Raises UserError if it is not there, or if a shard is damaged.
         """
         folder = Path(folder)
-        try:
-            manifest = json.loads((folder / "manifest.json").read_bytes())
-        except (OSError, ValueError) as error:
-            raise UserError(f"{folder} holds no prepared data ({error}).") from error
-        return cls(folder, manifest)
-
-    def _stream(self, split: str) -> TokenStream:
-        dtype = np.dtype(self.manifest["dtype"])
-        shards = []
-        for shard in self.manifest["splits"][split]["shards"]:
-            file = self.folder / shard["file"]
-            expected = shard["tokens"] * dtype.itemsize
-            found = file.stat().st_size if file.exists() else 0
-            if found != expected:
-                raise UserError(
-                    f"The token shard {file} is {found} bytes long, not {expected} as its "
-                    f"manifest says. Delete the folder {self.folder} to have it made again."
-                )
-            shards.append(np.memmap(file, dtype, mode="r"))
-        return TokenStream(shards)
+        manifest = read_manifest(folder)
+        if manifest is None:
+            raise UserError(f"{folder} holds no prepared data (no {MANIFEST} in it).")
+        if train_tokens is None:
+            return cls(folder, manifest, len(manifest["shards"]))
+        if not holds(manifest, train_tokens, validation_tokens):
+            raise UserError(f"{folder} holds less than {train_tokens:,} training tokens.")
+        return cls(folder, manifest, shards_for(manifest, train_tokens, validation_tokens))
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        return Tokenizer.load(self.folder / "tokenizer")
+        return Tokenizer.load(self.folder / TOKENIZER)
 
     @property
     def token_bytes(self) -> np.ndarray:
         """int64 array (vocab_size,): the UTF-8 bytes each token stands for."""
         return self.tokenizer.token_bytes
 
-    def holds(self, train_tokens: int, validation_tokens: int) -> bool:
-        """Whether as much as this is here, or all that the corpus has.
+    def count(self, split: str, what: str) -> int:
+        """The documents, tokens or (UTF-8) bytes of a split, in the shards that are opened."""
+        return sum(entry[split][what] for entry in self.shards)
 
-        One token more than asked for, because the last of n inputs needs a target after it.
+    def documents(self, split: str) -> Iterator[np.ndarray]:
+        """The tokens of each document of a split, without its end."""
+        end = self.tokenizer.end_of_document
+        stream = getattr(self, split)
+        start = 0
+        while start < len(stream):
+            block = stream.read(start, min(start + 2**20, len(stream)))
+            ends = np.flatnonzero(block == end)
+            size = 2**20
+            while not len(ends):  # a document longer than the block
+                size *= 2
+                block = stream.read(start, min(start + size, len(stream)))
+                ends = np.flatnonzero(block == end)
+            for begin, stop in zip([0, *ends[:-1] + 1], ends, strict=True):
+                yield block[begin:stop]
+            start += int(ends[-1]) + 1
+
+    def fingerprints(self, validation_tokens: int) -> dict[str, str]:
+        """What figures on this data have to share to be compared, 16 hexadecimal digits each.
+
+        data            of all that decides the tokens
+        validation_set  of the text of the first so many validation tokens
         """
-        enough = len(self.train) > train_tokens and len(self.validation) > validation_tokens
-        return enough or self.manifest["exhausted"]
+        scored = self.validation.read(0, min(validation_tokens, len(self.validation)))
+        text = self.tokenizer.decode_bytes(scored)
+        return {
+            "data": self.manifest["fingerprint"],
+            "validation_set": hashlib.sha256(text).hexdigest()[:16],
+        }
+
+
+def shard_name(number: int) -> str:
+    """The file of a shard: the tokens of train, those of validation, then uint64 digests of the
+    documents' texts.
+    """
+    return f"{number:05}.tokens"
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a prepared folder; None where there is none, or no legible one."""
+    try:
+        return json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def shards_for(manifest: dict[str, Any], train_tokens: int, validation_tokens: int) -> int:
+    """How many shards hold more tokens than asked for; all, where they are too few.
+
+    One token more, because the last of n inputs needs a target after it.
+    """
+    found = dict.fromkeys(SPLITS, 0)
+    for number, entry in enumerate(manifest["shards"]):
+        if found["train"] > train_tokens and found["validation"] > validation_tokens:
+            return number
+        for split in SPLITS:
+            found[split] += entry[split]["tokens"]
+    return len(manifest["shards"])
+
+
+def holds(manifest: dict[str, Any], train_tokens: int, validation_tokens: int) -> bool:
+    """Whether as much as this has been prepared, or all that the corpus has."""
+    train, validation = (
+        sum(entry[split]["tokens"] for entry in manifest["shards"]) for split in SPLITS
+    )
+    return manifest["exhausted"] or (train > train_tokens and validation > validation_tokens)
+
+
+def shard_bytes(entry: dict[str, Any]) -> int:
+    """The size of a shard's file, by its entry in the manifest."""
+    tokens, documents = (
+        sum(entry[split][what] for split in SPLITS) for what in ("tokens", "documents")
+    )
+    return tokens * TOKEN_TYPE.itemsize + documents * DIGEST_TYPE.itemsize
+
+
+def is_whole(file: Path, entry: dict[str, Any]) -> bool:
+    """Whether a shard's file has the size and the content that the manifest says."""
+    try:
+        stat = file.stat()
+        return (
+            stat.st_size == shard_bytes(entry)
+            and _sha256(file, stat.st_mtime_ns, stat.st_size) == entry["sha256"]
+        )
+    except OSError:
+        return False
+
+
+# Trial after trial opens the same shards in one process.
+@cache
+def _sha256(file: Path, modified: int, size: int) -> str:
+    return sha256_of(file)

@@ -10,7 +10,7 @@ import importlib.util
 import json
 import re
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from raygpt.errors import UserError
 END_OF_DOCUMENT = "<|endoftext|>"
 VOCABULARY_FILE = "vocab.json"
 MERGES_FILE = "merges.txt"
+TOKENIZER_FILES = (VOCABULARY_FILE, MERGES_FILE)
 
 SMALLEST_BPE = 258  # the 256 bytes, one merge and the end of a document
 GPT2_SHA256 = {
@@ -75,17 +76,20 @@ class Tokenizer:
             explicit_n_vocab=self.vocab_size,
         )
 
-    def encode_batch(self, texts: list[str], threads: int) -> list[np.ndarray]:
-        """The uint32 ids of each text. "<|endoftext|>" in a text is text like any other."""
-        with ThreadPoolExecutor(threads) as pool:
-            return list(pool.map(self._encode, texts))
-
-    def _encode(self, text: str) -> np.ndarray:
+    def encode(self, text: str) -> np.ndarray:
+        """The uint32 ids of a text. "<|endoftext|>" in it is text like any other."""
         return self._encoding.encode_to_numpy(text, disallowed_special=())
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; bytes that are not UTF-8 come out as U+FFFD."""
-        return self._encoding.decode([int(id_) for id_ in ids])
+        return self.decode_bytes(ids).decode(errors="replace")
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """The bytes that `ids` stand for."""
+        return self._encoding.decode_bytes([int(id_) for id_ in ids])
+
+    def __reduce__(self):
+        return _unpickled, (self._files[VOCABULARY_FILE], self._files[MERGES_FILE])
 
     def save(self, folder: Path) -> None:
         """Write vocab.json and merges.txt, which transformers' GPT2TokenizerFast loads too."""
@@ -97,12 +101,18 @@ class Tokenizer:
     def load(cls, folder: Path) -> "Tokenizer":
         """The tokenizer saved in `folder`. Raises UserError if there is none."""
         try:
-            return cls(*((folder / name).read_bytes() for name in (VOCABULARY_FILE, MERGES_FILE)))
+            return cls(*((folder / name).read_bytes() for name in TOKENIZER_FILES))
         except (OSError, ValueError, KeyError) as error:
             raise UserError(
                 f"{folder} holds no tokenizer ({type(error).__name__}: {error}). Delete the folder "
                 f"above it to have it made again."
             ) from error
+
+
+# To set one up takes a second, and a process that tokenises is sent it with every part.
+@lru_cache(maxsize=1)
+def _unpickled(vocabulary: bytes, merges: bytes) -> Tokenizer:
+    return Tokenizer(vocabulary, merges)
 
 
 def tokenizer_size(name: str) -> int:

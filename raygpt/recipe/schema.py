@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from raygpt.recipe import corpora
 from raygpt.recipe.consistency import Contradictions, contradictions
 from raygpt.recipe.errors import RecipeError, allowed
 from raygpt.recipe.quantities import parse_count, parse_fraction, parse_number
@@ -48,11 +49,15 @@ def _name(value: str) -> str:
 
 
 def _corpus(value: str) -> str:
-    if value in ("sample", "wikipedia"):
+    if value == "sample" or corpora.WIKIPEDIA.fullmatch(value) or corpora.HUB.fullmatch(value):
         return value
-    if re.fullmatch(r"jsonl:.*\S.*", value):
-        return f"jsonl:{_absolute(value.removeprefix('jsonl:'))}"
-    raise RecipeError("is not a corpus", allowed(value, ["sample", "wikipedia", "jsonl:PATH"]))
+    if found := corpora.FILES.fullmatch(value):
+        return f"{found['kind']}:{_absolute(found['path'])}"
+    raise RecipeError("is not a corpus", allowed(value, corpora.NAMES))
+
+
+def _cache(value: str) -> str:
+    return value if re.match(r"[a-z][a-z0-9+.-]*://", value) else _absolute(value)
 
 
 def _absolute(value: str) -> str:
@@ -138,8 +143,15 @@ class Data(Section):
 
     corpus: Annotated[Text, AfterValidator(_corpus)] = Field(
         "wikipedia",
-        description="Where documents come from: sample (embedded), wikipedia, or jsonl: and a "
-        "path or glob of JSON Lines files.",
+        description="Where documents come from: sample (embedded), wikipedia or "
+        "wikipedia:SNAPSHOT@COMMIT, hub:OWNER/NAME:CONFIG@REVISION (Hugging Face), dump:PATH (a "
+        "Wikipedia XML dump), or jsonl:PATH (JSON Lines; a glob will do).",
+    )
+    text_column: Text = Field(
+        "text", description="Name of the text in the objects of hub: and jsonl: corpora."
+    )
+    min_document_bytes: Count = Field(
+        200, ge=0, description="Documents of fewer UTF-8 bytes are left out, as stubs."
     )
     tokenizer: Annotated[Text, AfterValidator(_tokenizer)] = Field(
         "gpt2", description="gpt2, or bpe-N: a byte-level BPE of N tokens trained on the corpus."
@@ -151,8 +163,10 @@ class Data(Section):
     validation_tokens: Count = Field(
         500_000, ge=1, description="Tokens of the validation set that every trial is scored on."
     )
-    cache: Annotated[Text, AfterValidator(_absolute)] | None = Field(
-        None, description="Folder where token shards are kept; null is the user's cache folder."
+    cache: Annotated[Text, AfterValidator(_cache)] | None = Field(
+        None,
+        description="Where token shards are kept: a folder, or an s3:// or gs:// address that "
+        "every machine takes them from; null is the user's cache folder.",
     )
 
 

@@ -16,6 +16,8 @@ Columns of `trials`, each searched value following under its dotted name:
 | tokens_per_second | tokens_trained / seconds |
 | baseline | whether these are the recipe's own starting values |
 | confirms | trial_id of the trial whose values this one trains again with another seed |
+| data | fingerprint of the token shards that it was trained on, the name of their folder |
+| validation_set | fingerprint of the text it was scored on; figures on others do not compare |
 | seed | of initialisation, data order and dropout |
 | error | what ended a failed or diverged trial |
 | checkpoint | folder of the last saved state, relative to the run folder where it lies inside |
@@ -27,7 +29,7 @@ next_token_accuracy (at rungs), train_bits_per_token (mean since the report befo
 learning_rate, gradient_norm, tokens_per_second, seconds, time (UTC).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -54,6 +56,8 @@ TRIAL_COLUMNS = {
     "tokens_per_second": "float64",
     "baseline": "boolean",
     "confirms": "string",
+    "data": "string",
+    "validation_set": "string",
     "seed": "Int64",
     "error": "string",
     "checkpoint": "string",
@@ -85,17 +89,25 @@ class RunTables:
     Args:
         folder: the run folder; tables that are there already are taken over, and made otherwise.
         searched: dotted names of the searched values, a column each.
+        data: the columns data and validation_set of every trial.
+
+    Raises:
+        UserError: the tables that are there already are of other data.
     """
 
-    def __init__(self, folder: Path, searched: Iterable[str]):
+    def __init__(
+        self, folder: Path, searched: Iterable[str], data: Mapping[str, str] | None = None
+    ):
         self.folder = folder
         self.searched = list(searched)
+        self._data = dict(data or {})
         self._trials: dict[str, dict[str, Any]] = {}
         self._history: list[dict[str, Any]] = []
         if (folder / files.TRIALS).exists():
             results = load_results(folder)
             self._trials = {row["trial_id"]: row for row in rows(results.trials)}
             self._history = rows(results.history)
+            self._refuse_other_data()
         else:
             self._write()
 
@@ -133,6 +145,7 @@ class RunTables:
                 "baseline": baseline,
                 "seed": seed,
                 **({"confirms": confirms} if confirms else {}),
+                **self._data,
                 **values,
             }
         self._trials[trial_id]["status"] = "running"
@@ -184,6 +197,16 @@ class RunTables:
         """What is known of the best trial so far, as `Results.best` has it."""
         row = best_trial(self._frame())
         return None if row is None else self._trials[row["trial_id"]]
+
+    def _refuse_other_data(self) -> None:
+        for row in self.trials:
+            for name, now in self._data.items():
+                if (then := row.get(name, now)) != now:
+                    raise UserError(
+                        f"{self.folder} was run on other data ({name} was {then} and is {now}): "
+                        f"its corpus has changed since. Give it the corpus it had, or start "
+                        f"another run with --name NAME."
+                    )
 
     def _frame(self) -> pd.DataFrame:
         frame = pd.DataFrame(self.trials)

@@ -10,11 +10,14 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from rich.console import Console
 
+from raygpt.data.dataset import Dataset
+from raygpt.recipe.scale import example_recipe
 from raygpt.recipe.search_file import SearchFile
 from raygpt.results import files
 from raygpt.results.tables import Results, RunTables, load_results
 from raygpt.search.cluster import Placement
 from raygpt.search.confirm import RunSearcher, unfinished_runs, write_confirmed_best
+from raygpt.search.preparation import PreparedTokens
 from raygpt.search.progress import Progress
 from raygpt.search.recorder import Recorder
 from raygpt.search.sampler import StudySearcher, open_study, settle_study, trial_name
@@ -25,7 +28,12 @@ from raygpt.search.watchdog import Watchdog
 
 
 def run_search(
-    search_file: SearchFile, folder: Path, needed: Placement, at_once: int, console: Console
+    search_file: SearchFile,
+    dataset: Dataset,
+    folder: Path,
+    needed: Placement,
+    at_once: int,
+    console: Console,
 ) -> Results:
     """Run a search and its confirmation, or what is left of them, on the cluster that Ray is
     connected to.
@@ -34,13 +42,18 @@ def run_search(
 
     Args:
         search_file: ranges and recipe.
+        dataset: its tokens, prepared on this node.
         folder: the run folder; what an earlier call left there is gone on from.
         needed: resources of a trial.
         at_once: trials that the cluster has room for.
         console: where the progress is shown.
     """
     search = search_file.search
-    tables = RunTables(folder, search_file.ranges)
+    recipe = example_recipe(search_file)
+    tokens = PreparedTokens.of(dataset, recipe)
+    tables = RunTables(
+        folder, search_file.ranges, dataset.fingerprints(recipe.data.validation_tokens)
+    )
     study = open_study(folder / files.STUDY, search_file.name)
     unfinished = settle_study(study, {row["trial_id"]: row for row in tables.trials})
     for line in seed_study(study, search_file):
@@ -59,7 +72,7 @@ def run_search(
         searcher = make_searcher(str(storage / session))
         recorder = Recorder(tables, progress, last_rung=len(search.rungs) - 1, ended=searcher.ended)
         tuner = tune.Tuner(
-            trainable(needed),
+            trainable(needed, tokens),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=scheduler,

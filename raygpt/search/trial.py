@@ -16,9 +16,9 @@ from ray.train import Checkpoint, RunConfig, ScalingConfig
 from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from raygpt.data.prepare import prepare_for
 from raygpt.recipe.schema import Recipe
 from raygpt.search.cluster import Placement
+from raygpt.search.preparation import PreparedTokens
 from raygpt.training.hardware import return_freed_memory
 from raygpt.training.loop import TrainingDiverged, TrainingRun
 from raygpt.training.workers import worker_rank
@@ -50,17 +50,18 @@ def trial_config(
     }
 
 
-def trainable(needed: Placement) -> Any:
+def trainable(needed: Placement, tokens: PreparedTokens) -> Any:
     """The Tune trainable of a search, with the resources that Tune is to hold for each trial."""
+    function = tune.with_parameters(train_trial, tokens=tokens)
     if needed.workers == 1:
-        return tune.with_resources(train_trial, {"CPU": needed.cpus, "GPU": needed.gpus})
+        return tune.with_resources(function, {"CPU": needed.cpus, "GPU": needed.gpus})
     # The workers get a placement group of their own from Ray Train. The driver only waits for
     # them: a byte of memory places it without taking a share of the CPUs that they need.
     driver = tune.PlacementGroupFactory([{"memory": 1}])
-    return tune.with_resources(train_trial, driver)
+    return tune.with_resources(function, driver)
 
 
-def train_trial(config: dict[str, Any]) -> None:
+def train_trial(config: dict[str, Any], tokens: PreparedTokens) -> None:
     """The Tune function. One worker trains in this very process, several in a worker group."""
     group = config["workers"] > 1
     # Workers wait at each report until Train's controller has looked: by default every 2 seconds.
@@ -75,7 +76,7 @@ def train_trial(config: dict[str, Any]) -> None:
         ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
     trainer = ray.train.torch.TorchTrainer(
         train_worker,
-        train_loop_config=config,
+        train_loop_config=config | {"tokens": tokens},
         scaling_config=ScalingConfig(
             # Zero is Ray Train's local mode: no process to start for each trial.
             num_workers=config["workers"] if group else 0,
@@ -99,7 +100,7 @@ def train_worker(config: dict[str, Any]) -> None:
     send = ray.train.report if config["workers"] > 1 else tune.report
     torch.set_num_threads(max(1, int(config["cpus"])))
     recipe = Recipe.model_validate_json(config["recipe"])
-    run = TrainingRun(recipe, prepare_for(recipe), ray.train.torch.get_device())
+    run = TrainingRun(recipe, config["tokens"].open(), ray.train.torch.get_device())
     try:
         if config["checkpoint"]:
             with Checkpoint(config["checkpoint"]).as_directory() as folder:

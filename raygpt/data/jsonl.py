@@ -1,0 +1,116 @@
+"""Files of JSON Lines: an object with a text a line; plain, .gz or .xz."""
+
+import glob
+import gzip
+import hashlib
+import itertools
+import json
+import lzma
+import zlib
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from raygpt.data.digest import sha256_of
+from raygpt.data.parts import PART_BYTES, Corpus, Part
+from raygpt.errors import UserError
+
+OPENERS = {".gz": gzip.open, ".xz": lzma.open}
+
+
+class Lines(NamedTuple):
+    """Whole lines of one file."""
+
+    file: str
+    first: int
+    """Number of the first line, counted from 1."""
+    content: bytes
+
+
+def jsonl_corpus(name: str, pattern: str, text_column: str) -> Corpus:
+    """The documents of the files that match a path or glob, in the order of their names.
+
+    Args:
+        name: of the corpus, for messages.
+        pattern: path or glob.
+        text_column: key of the text in each object.
+
+    Raises:
+        UserError: no file matches; and, when it is read, a file or line is damaged.
+    """
+    path = Path(pattern).expanduser()
+    # A file whose own name holds [ or * is taken at its word. Path.glob takes no absolute pattern.
+    found = [path] if path.is_file() else glob.glob(str(path), recursive=True)  # noqa: PTH207
+    files = sorted(file for file in map(Path, found) if file.is_file())
+    if not files:
+        raise UserError(
+            f"No file matches {pattern!r} (data.corpus: {name}, looked up from {Path.cwd()}). "
+            f"Give a JSON-lines file, or a pattern such as jsonl:texts/*.jsonl.gz."
+        )
+    contents = [(file.name, file.stat().st_size, sha256_of(file)) for file in files]
+    # Where parts begin decides how the tokens lie in shards.
+    digest = hashlib.sha256(json.dumps([text_column, PART_BYTES, contents]).encode()).hexdigest()
+    return Corpus(
+        name=name,
+        revision=f"jsonl sha256:{digest}",
+        licence=None,
+        parts=partial(_parts, files, text_column),
+    )
+
+
+def _parts(files: Sequence[Path], text_column: str) -> Iterator[Part]:
+    """Parts that carry their lines: small files together, large ones cut."""
+    gathered: list[Lines] = []
+    for lines in itertools.chain.from_iterable(map(_cut, files)):
+        gathered.append(lines)
+        if sum(len(lines.content) for lines in gathered) >= PART_BYTES:
+            yield partial(_read, gathered, text_column)
+            gathered = []
+    if gathered:
+        yield partial(_read, gathered, text_column)
+
+
+def _cut(file: Path) -> Iterator[Lines]:
+    """The lines of one file, some MB at a time."""
+    opener = OPENERS.get(file.suffix, open)
+    line = 1
+    try:
+        with opener(file, "rb") as stream:
+            while content := stream.read(PART_BYTES):
+                content += stream.readline()
+                yield Lines(str(file), line, content)
+                line += content.count(b"\n")
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise UserError(
+            f"{file} cannot be read ({error}). If it is cut short or damaged, copy or compress "
+            f"it again."
+        ) from error
+
+
+def _read(gathered: Sequence[Lines], text_column: str) -> Iterator[str]:
+    """The texts of some lines that are not empty."""
+    for file, first, content in gathered:
+        for number, line in enumerate(content.split(b"\n"), first):
+            if line.strip():
+                yield _text_of(line, text_column, f"{file}, line {number}")
+
+
+def _text_of(line: bytes, text_column: str, where: str) -> str:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        found = f"no valid JSON ({error})"
+    else:
+        if not isinstance(row, dict):
+            found = f"a JSON {type(row).__name__}"
+        elif text_column not in row:
+            found = f"an object with the keys {sorted(row)[:9]} (data.text_column names the one)"
+        elif not isinstance(row[text_column], str):
+            found = f'a "{text_column}" of type {type(row[text_column]).__name__}'
+        else:
+            return row[text_column]
+    raise UserError(
+        f'{where}: expected a JSON object with a string "{text_column}", found {found}. '
+        f"Mend or remove this line."
+    )

@@ -1,0 +1,81 @@
+"""From a part of a corpus to its tokens: runs wherever there is a free core."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from raygpt.data.parts import Part
+from raygpt.data.tokenizer import Tokenizer
+
+TOKEN_TYPE = np.dtype("<u2")
+LONE_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class TokenisedPart:
+    """The documents of a part. All arrays but `tokens` have an entry a document."""
+
+    tokens: np.ndarray
+    """uint16: the ids of all documents one after the other, the end of a document after each."""
+    lengths: np.ndarray
+    """int64: tokens of each, its end included."""
+    text_bytes: np.ndarray
+    """int64: UTF-8 bytes of each."""
+    digests: np.ndarray
+    """uint64: of each document's text, as of `text_digest`."""
+    short: int
+    """Documents that were too short to be among these."""
+
+
+def tokenise(tokenizer: Tokenizer, least_bytes: int, part: Part) -> TokenisedPart:
+    """Read a part and tokenise it, on one thread.
+
+    Args:
+        tokenizer: to do it with.
+        least_bytes: UTF-8 bytes of the shortest document that is taken.
+        part: to be read.
+    """
+    end = np.array([tokenizer.end_of_document], TOKEN_TYPE)
+    tokens, lengths, text_bytes, digests = [np.empty(0, TOKEN_TYPE)], [], [], []
+    short = 0
+    for text in part():
+        text, content = encodable(text)
+        if len(content) < least_bytes or not text.strip():
+            short += 1
+            continue
+        ids = tokenizer.encode(text)
+        tokens += [ids.astype(TOKEN_TYPE), end]
+        lengths.append(len(ids) + 1)
+        text_bytes.append(len(content))
+        digests.append(text_digest(content))
+    return TokenisedPart(
+        np.concatenate(tokens),
+        np.array(lengths, np.int64),
+        np.array(text_bytes, np.int64),
+        np.array(digests, np.uint64),
+        short,
+    )
+
+
+def encodable(text: str) -> tuple[str, bytes]:
+    """A text and its UTF-8; what UTF-8 has no bytes for becomes U+FFFD."""
+    try:
+        return text, text.encode()
+    except UnicodeEncodeError:
+        text = LONE_SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
+        return text, text.encode()
+
+
+def text_digest(content: bytes) -> int:
+    """64 bits that stand for a document: its side of the split, and whether it was there before.
+
+    Among ten million documents two different ones have the same digest once in 400,000 corpora.
+    """
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
+
+
+def is_validation(digests: np.ndarray, fraction: float) -> np.ndarray:
+    """Which documents are held out: decided by their text alone, so that none is on both sides."""
+    return digests / 2.0**64 < fraction

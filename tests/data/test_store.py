@@ -1,0 +1,161 @@
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+
+from raygpt.data.dataset import read_manifest
+from raygpt.data.prepare import prepare
+from raygpt.data.store import Store, is_uri
+from raygpt.errors import UserError
+from raygpt.recipe.schema import Data
+
+KEY = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory):
+    """The address of a bucket on a server that speaks S3, on this machine."""
+    pytest.importorskip("moto.server", reason="needs moto, which the extra test has")
+    log = tmp_path_factory.mktemp("s3") / "log"
+    with log.open("w") as stderr:
+        program = "from moto.server import main; main(['-p', '0'])"
+        server = subprocess.Popen([sys.executable, "-c", program], stderr=stderr)
+    try:
+        while not (found := re.search(r"Running on http://(\S+)", log.read_text())):
+            assert server.poll() is None, log.read_text()
+            time.sleep(0.05)
+        address = found[1]
+        request = urllib.request.Request(f"http://{address}/bucket", method="PUT")
+        urllib.request.urlopen(request).close()
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in KEY.items():
+                patch.setenv(name, value)
+            yield f"s3://bucket/{{}}?endpoint_override={address}&scheme=http&region=us-east-1"
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture(params=["file", "s3"])
+def uri(request, tmp_path):
+    """Of an empty folder in a store."""
+    if request.param == "file":
+        return f"file://{tmp_path}/store"
+    return request.getfixturevalue("s3").format(tmp_path.name)
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    lines = (json.dumps({"text": f"the river {n} flows past the old town {n * n}"}) for n in range(600))
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    return f"jsonl:{tmp_path}/a.jsonl"
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch, corpus, uri):
+    """Prepares the corpus as if on a machine of that name; says how many shards it made itself."""
+    monkeypatch.setattr("raygpt.data.jsonl.PART_BYTES", 4000)
+    data = Data(
+        corpus=corpus,
+        tokenizer="bpe-280",
+        validation_fraction=0.2,
+        validation_tokens=10,
+        min_document_bytes=10,
+        cache=uri,
+    )
+
+    def prepared(name, train_tokens):
+        monkeypatch.setenv("RAYGPT_CACHE", str(tmp_path / name))
+        made = []
+        dataset = prepare(data, train_tokens, lambda *counts: made.append(counts))
+        assert dataset.folder.parent == tmp_path / name
+        return dataset, len(made)
+
+    return prepared
+
+
+def contents(folder):
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_files_come_back_as_they_went(uri):
+    store = Store(uri, "folder")
+    assert store.read("a/b") is None
+    store.write("a/b", b"content")
+    assert Store(uri, "folder").read("a/b") == b"content"
+    assert Store(uri, "other").read("a/b") is None
+
+
+def test_what_one_machine_made_the_others_take(machine):
+    first, made = machine("one", 10**9)
+    assert made > 5
+    second, made = machine("two", 10**9)
+    assert made == 0
+    assert contents(second.folder) == contents(first.folder)
+
+
+def test_no_more_is_taken_than_is_needed_and_more_is_added(machine):
+    machine("one", 3000)
+    few, made = machine("two", 1)
+    assert made == 0
+    assert len(list(few.folder.glob("*.tokens"))) == 1
+    _, made = machine("two", 10**9)
+    assert made > 0
+    all_of_it, made = machine("one", 10**9)
+    assert made == 0
+    assert all_of_it.manifest["exhausted"]
+    # One that has less than the store does not take from it what is there.
+    machine("two", 1)
+    assert machine("three", 10**9)[1] == 0
+
+
+@pytest.mark.parametrize("harm", [lambda content: content[:-2], lambda content: b"\0" + content[1:]])
+def test_what_is_damaged_in_the_store_is_made_again(machine, uri, harm):
+    first, _ = machine("one", 10**9)
+    store = Store(uri, first.folder.name)
+    whole = store.read("00002.tokens")
+    store.write("00002.tokens", harm(whole))
+    second, _ = machine("two", 10**9)
+    assert contents(second.folder) == contents(first.folder)
+    assert store.read("00002.tokens") == whole
+
+
+def test_what_is_lost_here_comes_from_the_store(machine):
+    first, _ = machine("one", 10**9)
+    before = contents(first.folder)
+    (first.folder / "00001.tokens").write_bytes(b"damaged")
+    _, made = machine("one", 10**9)
+    assert made == 0
+    assert contents(first.folder) == before
+    shutil.rmtree(first.folder)
+    machine("one", 10**9)
+    assert contents(first.folder) == before
+    assert read_manifest(first.folder) == first.manifest
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["s3://bucket/x?endpoint_override=127.0.0.1:9&scheme=http&region=x", "nowhere://bucket/x"],
+    ids=["nobody answers", "no such kind"],
+)
+def test_a_store_that_cannot_be_had_is_one_message(uri, corpus, monkeypatch):
+    for name, value in KEY.items():
+        monkeypatch.setenv(name, value)
+    data = Data(corpus=corpus, tokenizer="bpe-280", min_document_bytes=10, cache=uri)
+    with pytest.raises(UserError, match=r"data\.cache: .* cannot be .*name a folder instead"):
+        prepare(data, 10)
+
+
+def test_uris_and_paths():
+    assert is_uri("s3://bucket/x")
+    assert not any(map(is_uri, ("/data/cache", "C:\\data", "cache", "~/x", "")))
+    cache = Data(cache="relative").cache
+    assert cache == os.path.abspath("relative")  # noqa: PTH100
+    assert Data(cache="s3://bucket/x").cache == "s3://bucket/x"
