@@ -82,6 +82,7 @@ def run_search(
             tuner.fit()
         finally:
             signal.signal(signal.SIGINT, on_interrupt)
+            tables.flush()
 
     with progress:
         if to_come() > 0:
