@@ -184,7 +184,7 @@ def on_ray(trials: int, folder: Path) -> OnRay:
             )
     finally:
         ray.shutdown()
-    full = budget.budget_tokens(search_file.recipe(search_file.start_values()))
+    full = budget.budget_tokens(search_file.baseline())
     return OnRay(
         trials=len(results.trials),
         seconds=time.perf_counter() - started,

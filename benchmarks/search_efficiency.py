@@ -149,7 +149,7 @@ def raygpt_parts(search_file: SearchFile) -> tuple:
 
 def stock_parts(search_file: SearchFile) -> tuple:
     """The same of Ray's own."""
-    recipe = search_file.recipe(search_file.start_values())
+    recipe = search_file.baseline()
     per_step = budget.tokens_per_step(recipe)
     searcher = OptunaSearch(
         lambda trial: suggest_values(search_file, trial),
@@ -179,7 +179,7 @@ def measure(regime: str, method: str, seed: int, trials: int) -> Outcome:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     overrides = (*REGIMES[regime], *METHODS[method], f"search.seed={seed}")
     search_file = load_search_file(SEARCHED, overrides=overrides)
-    some_recipe = search_file.recipe(search_file.start_values())
+    some_recipe = search_file.baseline()
     full = budget.budget_tokens(some_recipe)
     best, noise = best_value(regime), sigma(some_recipe)
 

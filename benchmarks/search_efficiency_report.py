@@ -98,7 +98,7 @@ def report(outcomes: pd.DataFrame, layer: pd.DataFrame, on_ray: OnRay, plot: str
     tables, ranks, steps = [], [], []
     for regime, overrides in REGIMES.items():
         search_file = load_search_file(SEARCHED, overrides=overrides)
-        recipe = search_file.recipe(search_file.start_values())
+        recipe = search_file.baseline()
         steps.append(f"{budget.steps(recipe):,} steps (“{regime}”)")
         tables.append(f"### {regime}\n\n{as_markdown(formatted(table.loc[regime]), 'method')}")
         correlations = rank_correlations(regime).map("{:.2f}".format)

@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     from raygpt.data.inspection import describe_lengths, sample_documents
     from raygpt.data.spread import in_processes
-    from raygpt.recipe.scale import choose_scale, example_recipe
+    from raygpt.recipe.scale import choose_scale
     from raygpt.recipe.search_file import load_search_file
     from raygpt.search import cluster
     from raygpt.search.preparation import in_ray_tasks
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
     full, mini = (load_search_file(options.file, scale, options.set) for scale in ("full", "mini"))
     joined = options.tasks is None and cluster.join_running_cluster()
     search_file = choose_scale(options.scale, full, mini, cluster.gpus_at_hand(), allow_cpu=True)
-    recipe = example_recipe(search_file)
+    recipe = search_file.baseline()
     console = Console(highlight=False, markup=False, emoji=False)
     started = time.monotonic()
     spread = in_ray_tasks if joined else in_processes(options.tasks)

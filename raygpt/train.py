@@ -70,7 +70,10 @@ def main(arguments: list[str] | None = None) -> int:
         tables = RunTables(folder, searched=(), data=data)
         tables.drop_reports_after(TRIAL, run.step * run.tokens_per_step)
         tables.begin_trial(TRIAL, recipe.training.seed, {})
-        finished = train(run, tables, console)
+        try:
+            finished = train(run, tables, console)
+        finally:
+            tables.flush()
     if finished:
         console.print(f"Done: tables and checkpoint are in {folder}", soft_wrap=True)
         return 0

@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not opened.resumed:
         earlier_runs(search_file)  # an error of theirs comes before anything starts
     needed = cluster.placement(search_file.search, gpus)
-    recipe = scale.example_recipe(search_file)
+    recipe = search_file.baseline()
 
     # Ray's start is mostly waiting, which is time enough to prepare the text. Ray itself has to be
     # started by the main thread: its processes end with the thread that did.

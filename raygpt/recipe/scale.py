@@ -26,7 +26,7 @@ def choose_scale(
             f"say what replaces the full scale's values, or leave --scale out to run it as it is"
         )
     if asked == "full" and not gpus and not allow_cpu:
-        recipe = example_recipe(full)
+        recipe = full.baseline()
         raise UserError(
             f"--scale full needs a GPU, and there is none here: {budget_tokens(recipe):,} tokens "
             f"through a model {recipe.model.d_model} wide with {recipe.model.n_layers} layers "
@@ -35,13 +35,6 @@ def choose_scale(
     if asked == "auto":
         return full if gpus else mini
     return mini if asked == "mini" else full
-
-
-def example_recipe(search_file: SearchFile) -> Recipe:
-    """A recipe of the search, the first value of every range in place; for what all share."""
-    return search_file.recipe(
-        {name: found.extremes()[0] for name, found in search_file.ranges.items()}
-    )
 
 
 def describe_scale(search_file: SearchFile, full: SearchFile, gpus: float, trials: str) -> str:
@@ -53,7 +46,7 @@ def describe_scale(search_file: SearchFile, full: SearchFile, gpus: float, trial
         gpus: at hand.
         trials: how many runs of it, in words.
     """
-    recipe = example_recipe(search_file)
+    recipe = search_file.baseline()
     trials = f"{trials} {budget_tokens(recipe):,} tokens"
     model = f"{recipe.model.d_model} wide, {recipe.model.n_layers} layers, on {recipe.data.corpus}"
     if search_file == full or search_file.scale == "full":

@@ -87,6 +87,10 @@ class SearchFile:
         """Where the search sets out: a value for every range, which make the baseline."""
         return {key: start_value(key, found) for key, found in self.ranges.items()}
 
+    def baseline(self) -> Recipe:
+        """The first trial's recipe, which also stands for all where they hardly differ."""
+        return self.recipe(self.start_values())
+
     def single_recipe(self) -> Recipe:
         """The one recipe that a file without ranges says. RecipeError if it has ranges."""
         if self.ranges:

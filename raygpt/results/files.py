@@ -9,6 +9,7 @@ SEARCH = "search.yaml"
 ENVIRONMENT = "environment.json"
 TRIALS = "trials.parquet"
 HISTORY = "history.parquet"
+JOURNAL = "journal.jsonl"
 LEADERBOARD = "leaderboard.csv"
 BEST_RECIPE = "best.yaml"
 STUDY = "study.db"
@@ -32,3 +33,24 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
         partial.replace(path)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a file in one write, so that a kill leaves it out, whole, or at the end.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        with path.open("ab", buffering=0) as file:
+            file.write(line.encode() + b"\n")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a file that are whole; none if there is no such file."""
+    try:
+        return path.read_text().rpartition("\n")[0].splitlines()
+    except FileNotFoundError:
+        return []

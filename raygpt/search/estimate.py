@@ -60,7 +60,7 @@ def plan_search(search_file: SearchFile, at_once: int) -> Plan:
     """
     search = search_file.search
     at_once = min(at_once, search.concurrent or at_once)
-    baseline = search_file.recipe(search_file.start_values())
+    baseline = search_file.baseline()
     full = budget.budget_tokens(baseline)
     recipes = recipes_at_random(search_file)
     costs = [rung_costs(recipe) for recipe in recipes]

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from raygpt.errors import UserError
 from raygpt.recipe import budget
-from raygpt.recipe.scale import example_recipe
 from raygpt.recipe.search_file import SearchFile
 from raygpt.results import files
 from raygpt.results.tables import Results
@@ -65,7 +64,7 @@ class SearchPlan:
     @property
     def largest(self) -> Spending:
         search, confirming = self.search_file.search, most_confirming_runs(self.search_file)
-        full = budget.budget_tokens(example_recipe(self.search_file))
+        full = budget.budget_tokens(self.search_file.baseline())
         dearest = (self.plan.largest_tokens - confirming * full) / search.trials
         rounds = math.ceil(search.trials / self.at_once)
         confirming_rounds = math.ceil(confirming / self.at_once)
@@ -118,7 +117,7 @@ def describe_plan(made: SearchPlan, gpu_hour_price: float | None) -> str:
         gpu_hour_price: in the currency of the reader.
     """
     search, plan = made.search_file.search, made.plan
-    full = budget.budget_tokens(example_recipe(made.search_file))
+    full = budget.budget_tokens(made.search_file.baseline())
     lines = [("trials", f"{search.trials}, {made.at_once} at once")]
     for fraction, trained, trials in zip(
         search.rungs, plan.rung_tokens, plan.rung_trials, strict=True

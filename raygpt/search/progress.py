@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from raygpt.recipe.budget import budget_tokens
-from raygpt.recipe.scale import example_recipe
 from raygpt.recipe.search_file import SearchFile
 from raygpt.results.leaderboard import format_value
 from raygpt.results.tables import FINISHED, RunTables
@@ -36,7 +35,7 @@ class Progress:
     def __init__(self, tables: RunTables, search_file: SearchFile, console: Console):
         self._tables = tables
         self._search_file = search_file
-        self._budget = budget_tokens(example_recipe(search_file))
+        self._budget = budget_tokens(search_file.baseline())
         self._console = console
         self._started = self._summarised = time.monotonic()
         self._tokens_before = tokens_trained(tables)

@@ -124,6 +124,10 @@ class Recorder(Callback):
             self.on_trial_start(iteration, trials, trial)
         self._end(trials, trial, "failed", self._given_up.get(name) or first_cause(trial))
 
+    def on_step_end(self, iteration: int, trials: list, **info) -> None:
+        """Tune calls this many times a second."""
+        self._tables.refresh()
+
     def give_up(self, name: str, reason: str) -> None:
         """A trial is about to be killed, which will look to Tune as if it had crashed."""
         self._given_up[name] = reason

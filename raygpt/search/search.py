@@ -11,7 +11,6 @@ from ray.tune.search import Searcher
 from rich.console import Console
 
 from raygpt.data.dataset import Dataset
-from raygpt.recipe.scale import example_recipe
 from raygpt.recipe.search_file import SearchFile
 from raygpt.results import files
 from raygpt.results.tables import Results, RunTables, load_results
@@ -49,7 +48,7 @@ def run_search(
         console: where the progress is shown.
     """
     search = search_file.search
-    recipe = example_recipe(search_file)
+    recipe = search_file.baseline()
     tokens = PreparedTokens.of(dataset, recipe)
     tables = RunTables(
         folder, search_file.ranges, dataset.fingerprints(recipe.data.validation_tokens)
@@ -95,6 +94,7 @@ def run_search(
             tuner.fit()
         finally:
             signal.signal(signal.SIGINT, on_interrupt)
+            tables.flush()
 
     with progress:
         if to_come() > 0:

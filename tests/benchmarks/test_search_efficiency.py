@@ -37,7 +37,7 @@ NOISY, SHORT = REGIMES
 def run(regime, method, trials, seed=1):
     overrides = (*REGIMES[regime], *METHODS[method], f"search.seed={seed}")
     search_file = load_search_file(SEARCHED, overrides=overrides)
-    full = budget.budget_tokens(search_file.recipe(search_file.start_values()))
+    full = budget.budget_tokens(search_file.baseline())
     return search_file, full, simulate(search_file, method in STOCK, seed, trials * full)
 
 

@@ -65,14 +65,6 @@ def test_mini_without_a_mini_section_is_refused(both):
         scale.choose_scale("mini", *same, 0, False)
 
 
-def test_the_example_has_the_first_value_of_every_range(both):
-    full, mini = both()
-    recipe = scale.example_recipe(full)
-    assert recipe.model.d_model == 64
-    assert recipe.training.learning_rate == 2e-4
-    assert scale.example_recipe(mini).training.tokens == 1_000_000
-
-
 def test_what_runs_is_described(both):
     full, mini = both()
     text = scale.describe_scale(full, full, 1, "32 trials of up to")
@@ -87,7 +79,7 @@ def test_what_runs_is_described(both):
 
 
 def test_rounding_and_epochs_are_described(both):
-    recipe = scale.example_recipe(both()[1])
+    recipe = both()[1].baseline()
     text = scale.describe_budget(recipe, 10_000_000)
     assert text == "The budget is 1,000,448 tokens: 977 steps of 1,024 (1,000,000 asked for)."
     text = scale.describe_budget(recipe, 400_000)

@@ -140,7 +140,7 @@ def test_where_a_search_starts(search):
     rate = "training.learning_rate={loguniform: [2e-4, 4e-3], start: 6e-4}"
     found = load_search_file(search, "mini", [rate])
     assert found.start_values() == {"model.dropout": 0.1, "training.learning_rate": 6e-4}
-    assert found.recipe(found.start_values()).training.learning_rate == 6e-4
+    assert found.baseline().training.learning_rate == 6e-4
 
 
 def test_a_search_must_be_able_to_start(written):
@@ -318,7 +318,7 @@ def test_shipped_searches_start_from_the_baseline(scale):
     assert baseline.name == "baseline"
     for path in SHIPPED[1:]:
         found = load_search_file(path, scale)
-        recipe = found.recipe(found.start_values())
+        recipe = found.baseline()
         assert (recipe.data, recipe.model) == (baseline.data, baseline.model)
         assert recipe.training == baseline.training
         for value in found.ranges.values():

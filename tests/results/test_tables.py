@@ -1,3 +1,5 @@
+import math
+import time
 from datetime import datetime, timedelta, timezone
 
 import pandas as pd
@@ -13,6 +15,7 @@ from raygpt.results.tables import (
     best_trial,
     load_results,
     ranked,
+    rows,
 )
 
 DESIGNED = [
@@ -132,6 +135,7 @@ def test_the_larger_budget_ranks_before_fewer_bits(search):
     order = ranked(load_results(search.folder).trials)
     assert list(order["trial_id"]) == ["0003", "0000", "0004", "0001", "0002", "0005", "0006"]
     assert list(order.index) == list(range(7))
+    search.flush()
     on_disk = pd.read_csv(search.folder / files.LEADERBOARD, dtype={"trial_id": str})
     assert list(on_disk["trial_id"]) == list(order["trial_id"])
     assert list(on_disk) == list(order)
@@ -163,6 +167,7 @@ def test_what_was_confirmed_ranks_first_and_by_its_further_runs(confirmed):
     added = ["runs", "diverged_runs", "mean", "standard_error", "ci_low", "ci_high"]
     assert list(order) == [*results.trials, *added]
     assert order["mean"][0] == pytest.approx(2.49)
+    confirmed.flush()
     on_disk = pd.read_csv(confirmed.folder / files.LEADERBOARD, dtype={"trial_id": str})
     assert list(on_disk) == list(order)
     assert list(on_disk["trial_id"]) == list(order["trial_id"])
@@ -222,3 +227,96 @@ def test_a_broken_table_is_one_message(search, name, damage):
         (search.folder / name).write_bytes(damage)
     with pytest.raises(UserError, match="parquet"):
         load_results(search.folder)
+
+
+# --- the journal --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hurried(tables, begin, report, monkeypatch):
+    """Tables of which all that has happened since they began stands in the journal."""
+    monkeypatch.setattr(tables, "_due", math.inf)
+    begin("0000", learning_rate=3e-4)
+    begin("0001", n_layers=3)
+    tables.add_report("0000", report(300, 2.0, 0))
+    tables.set_checkpoint("0000", tables.folder / "trials" / "0000")
+    tables.add_report("0001", report(300, 2.5, 0))
+    tables.end_trial("0001", "diverged", "the loss is nan\n\u2028Ωx")
+    tables.add_report("0000", report(900, 1.75, 1))
+    tables.end_trial("0000", "completed")
+    return tables
+
+
+def as_said(folder):
+    """What stands on disk, for comparison."""
+    results = load_results(folder)
+    tables = (results.trials, results.history)
+    return [(table.to_json(date_format="iso"), str(table.dtypes)) for table in tables]
+
+
+def test_what_is_in_the_journal_counts(hurried):
+    assert len(pd.read_parquet(hurried.folder / files.TRIALS)) == 0
+    before = as_said(hurried.folder)
+    assert load_results(hurried.folder).best["bits_per_byte"] == 1.75
+    assert rows(load_results(hurried.folder).trials) == hurried.trials
+    hurried.flush()
+    assert not (hurried.folder / files.JOURNAL).exists()
+    assert as_said(hurried.folder) == before
+    assert len(pd.read_parquet(hurried.folder / files.TRIALS)) == 2
+
+
+def test_they_are_taken_over_with_their_journal(hurried, report):
+    again = RunTables(hurried.folder, hurried.searched)
+    assert again.trials == hurried.trials
+    assert [row["tokens"] for row in again.history] == [300, 300, 900]
+    with (hurried.folder / files.JOURNAL).open("a") as file:
+        file.write('{"trial": {"trial_id": "00')  # a kill
+    again.end_trial("0000", "failed", "x")
+    assert load_results(hurried.folder).trials["status"].tolist() == ["failed", "diverged"]
+    assert not (hurried.folder / files.JOURNAL).exists()
+
+
+def test_a_line_that_is_not_whole_does_not_count(hurried):
+    path = hurried.folder / files.JOURNAL
+    whole = path.read_text()
+    path.write_text(whole[:-5])
+    assert load_results(hurried.folder).trials["status"].tolist() == ["running", "diverged"]
+    assert len(load_results(hurried.folder).history) == 3
+
+
+@pytest.mark.parametrize("written", [0, 1, 2, 3])
+def test_a_kill_between_the_files_of_a_flush(hurried, monkeypatch, written):
+    before = as_said(hurried.folder)
+    left = [None] * written
+    replace = files.replace_file
+
+    def until_killed(*arguments):
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+        replace(*arguments)
+
+    def killed(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "replace_file", until_killed)
+    monkeypatch.setattr(type(hurried.folder), "unlink", killed)
+    with pytest.raises(KeyboardInterrupt):
+        hurried.flush()
+    assert as_said(hurried.folder) == before
+
+
+def test_the_files_are_refreshed_when_it_is_time(hurried, monkeypatch):
+    hurried.refresh()
+    assert len(pd.read_parquet(hurried.folder / files.TRIALS)) == 0
+    monkeypatch.setattr(hurried, "_due", 0.0)
+    hurried.refresh()
+    assert len(pd.read_parquet(hurried.folder / files.TRIALS)) == 2
+    assert hurried._due > time.monotonic()
+
+
+def test_forgotten_reports_stay_forgotten(hurried, report):
+    hurried.drop_reports_after("0000", 300)
+    hurried._due = math.inf
+    hurried.add_report("0000", report(600))
+    assert load_results(hurried.folder).history["tokens"].tolist() == [300, 300, 600]

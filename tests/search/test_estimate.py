@@ -17,7 +17,7 @@ def plan(make_search):
 
     def plan(*overrides, at_once=2):
         search_file = make_search(*LONG, *overrides)
-        full = budget.budget_tokens(search_file.recipe(search_file.start_values()))
+        full = budget.budget_tokens(search_file.baseline())
         return plan_search(search_file, at_once), full
 
     return plan
