@@ -98,9 +98,7 @@ def _info(source: Source) -> Any:
 
     if source.dataset.count("/") != 1:
         raise source.error("that is no name of a data set", "Give it as OWNER/NAME.")
-    return HfApi().dataset_info(
-        source.dataset, revision=source.revision, timeout=REQUEST_SECONDS, files_metadata=False
-    )
+    return HfApi().dataset_info(source.dataset, revision=source.revision, timeout=REQUEST_SECONDS)
 
 
 def _licence(info: Any) -> str | None:
