@@ -371,8 +371,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _reason(error: Exception) -> str:
-    """The first of the errors behind this one that is the network's, or this one, in its words."""
-    error = next(filter(_passes, _chain(error)), error)
+    """The words of the innermost error of the network, which says most, or else of this one."""
+    error = [error, *filter(_passes, _chain(error))][-1]
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
