@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from raygpt.data.dump import dump_corpus
 from raygpt.errors import UserError
 
 NAMES = ("sample", "wikipedia", "jsonl:PATH")
@@ -90,15 +91,17 @@ def _sample() -> Corpus:
             "pip install 'gensim>=4.4'."
         )
 
-    def read(skip: int) -> Iterator[str]:
-        from raygpt.data.wikitext import articles
+    corpus = dump_corpus("sample", str(dump))
 
-        return itertools.islice(articles(dump), skip, None)
+    def read(skip: int) -> Iterator[str]:
+        parts = corpus.parts()
+        texts = itertools.chain.from_iterable(part() for part in parts)
+        return itertools.islice(texts, skip, None)
 
     version = importlib.metadata.version("gensim")
     return Corpus(
         name="sample",
-        revision=f"gensim {version}, dump sha256:{_sha256(dump)}",
+        revision=f"gensim {version}, {corpus.revision}",
         licence="CC BY-SA 3.0",
         read=read,
     )
