@@ -58,4 +58,6 @@ def _sample() -> Corpus:
         )
     corpus = dump_corpus("sample", str(dump))
     version = importlib.metadata.version("gensim")
-    return replace(corpus, revision=f"gensim {version}, {corpus.revision}")
+    return replace(
+        corpus, revision=f"gensim {version}, {corpus.revision}", licence="CC BY-SA 3.0"
+    )

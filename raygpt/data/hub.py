@@ -20,10 +20,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from raygpt.data.parts import Corpus, Part
+from raygpt.data.parts import PART_BYTES, Corpus, Part
 from raygpt.errors import UserError
 
-PART_BYTES = 8_000_000  # of text
 ROW_BYTES = 4_000  # taken for a row's text where the footer of a file does not say
 
 OPENING_SECONDS = 30.0  # that the Hub is asked again for while it never answered

@@ -11,7 +11,10 @@ of the machine that it was made on.
 """
 
 PART_BYTES = 8_000_000
-"""About the text of a part: much more than it costs to hand it on, and little to hold in memory."""
+"""About the text of a part: much more than it costs to hand it on, and little to hold in memory.
+
+Where parts begin decides which tokens a shard holds: a change here is one of `shards.FORMAT` too.
+"""
 
 
 @dataclass(frozen=True)
