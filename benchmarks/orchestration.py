@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -176,11 +177,12 @@ def on_ray(trials: int, folder: Path) -> OnRay:
     needed = cluster.Placement(workers=1, cpus=cpus, gpus=0)
     search_file = load_search_file(SEARCHED, overrides=[f"search.trials={trials}"])
     reporting = tune.with_resources(wait_and_report, {"CPU": cpus})
+    no_data = SimpleNamespace(folder=folder, fingerprints=lambda validation_tokens: {})
     started, cpu = time.perf_counter(), time.process_time()
     try:
         with mock.patch.object(search, "trainable", return_value=reporting):
             results = search.run_search(
-                search_file, folder, needed, AT_ONCE, Console(file=StringIO())
+                search_file, no_data, folder, needed, AT_ONCE, Console(file=StringIO())
             )
     finally:
         ray.shutdown()

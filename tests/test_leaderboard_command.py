@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from raygpt.errors import UserError
 from raygpt.leaderboard import main
 from raygpt.results.tables import RunTables
 
@@ -90,3 +91,53 @@ def test_a_reader_that_goes_away_is_no_error(runs):
     assert child.stderr.read() == b""
     child.stderr.close()
     assert child.wait() == 141
+
+
+# --- several runs -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run_of(tmp_path):
+    """Makes a run of completed trials, whose bits per byte are given, on some validation set."""
+
+    def make(name, validation_set, searched, *scores, folder=tmp_path):
+        run = folder / name
+        run.mkdir(parents=True)
+        data = validation_set and {"data": "d", "validation_set": validation_set}
+        tables = RunTables(run, [searched], data)
+        for number, bits in enumerate(scores):
+            tables.begin_trial(f"{number:04}", 0, {searched: 0.25}, baseline=number == 0)
+            figures = {"tokens": 2000, "tokens_trained": 2000, "seconds": 1.0, "rung": 0}
+            figures |= {"bits_per_byte": bits, "bits_per_token": 4.0, "next_token_accuracy": 0.25}
+            tables.add_report(f"{number:04}", figures)
+            tables.end_trial(f"{number:04}", "completed")
+        return run
+
+    return make
+
+
+def test_several_runs_stand_in_one_order(run_of, capsys):
+    runs = run_of("a", "v", "model.dropout", 1.5, 1.25), run_of("b", "v", "training.hold", 1.375)
+    assert printed(capsys, *runs).splitlines() == [
+        "run  trial  status     bits per byte      gain  tokens  dropout  hold",
+        "a    0001   completed         1.2500   +0.2500   2,000     0.25",
+        "b    0000   completed         1.3750  baseline   2,000           0.25",
+        "a    0000   completed         1.5000  baseline   2,000     0.25",
+    ]
+
+
+def test_runs_of_one_name_go_by_their_folders(run_of, tmp_path, capsys):
+    run = run_of("a", "v", "x.y", 1.5)
+    other = run_of("a", "v", "x.y", 1.25, folder=tmp_path / "other")
+    rows = json.loads(printed(capsys, run, other, "--format", "json"))
+    assert [row["run"] for row in rows] == [str(other), str(run)]
+
+
+@pytest.mark.parametrize("known", ["w", None])
+def test_different_validation_sets_are_not_compared_unless_forced(run_of, known, capsys):
+    runs = run_of("a", "v", "x.y", 1.5), run_of("b", known, "x.y", 1.25)
+    with pytest.raises(UserError, match=f"a: v; b: {known or 'not known'}.*--force"):
+        main(list(map(str, runs)))
+    rows = json.loads(printed(capsys, *runs, "--force", "--format", "json"))
+    assert [row["run"] for row in rows] == ["b", "a"]
+    assert len(printed(capsys, runs[1]).splitlines()) == 2

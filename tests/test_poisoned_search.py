@@ -69,8 +69,8 @@ if any("default_worker.py" in argument for argument in sys.orig_argv):
 
 # Of 32 steps; the rung is after 8 of them.
 RECIPE = """\
-data: {{corpus: "jsonl:{}", tokenizer: bpe-280, context: 32, validation_fraction: 0.1,
-  validation_tokens: 500}}
+data: {{corpus: "jsonl:{}", min_document_bytes: 0, tokenizer: bpe-280, context: 32,
+  validation_fraction: 0.1, validation_tokens: 500}}
 model: {{d_model: 16, n_layers: 1, n_heads: 2, dropout: 0}}
 training: {{tokens: 8192, batch_tokens: 256, micro_batch: 8, learning_rate: {{choice: {}}}}}
 search: {{trials: 10, rungs: [1/4, 1], scheduler: fifo, sampler: random, hang_timeout: 12}}

@@ -15,8 +15,8 @@ from raygpt.training.loop import TrainingRun
 from raygpt.training.probe import Pace
 
 RECIPE = """\
-data: {{corpus: "jsonl:{}", tokenizer: bpe-300, context: 16, validation_fraction: 0.1,
-  validation_tokens: 500}}
+data: {{corpus: "jsonl:{}", min_document_bytes: 0, tokenizer: bpe-300, context: 16,
+  validation_fraction: 0.1, validation_tokens: 500}}
 model: {{d_model: 16, n_layers: 1, n_heads: 2, dropout: 0.1}}
 training: {{tokens: 960, batch_tokens: 96, learning_rate: 1e-2, micro_batch: 3, report_every: 1/5,
   checkpoint_every: 1/2}}

@@ -34,8 +34,8 @@ import psutil  # isort: skip
 
 # Of 8,192 tokens: 32 steps of 256, with a report in the middle and at the rungs.
 RECIPE = """\
-data: {{corpus: "jsonl:{}", tokenizer: bpe-300, context: 32, validation_fraction: 0.1,
-  validation_tokens: 500}}
+data: {{corpus: "jsonl:{}", min_document_bytes: 0, tokenizer: bpe-300, context: 32,
+  validation_fraction: 0.1, validation_tokens: 500}}
 model: {{d_model: 16, n_layers: 1, n_heads: 2, dropout: 0}}
 training: {{tokens: 8192, batch_tokens: 256, micro_batch: 8, learning_rate: 1e-2,
   report_every: 1/2, checkpoint_every: 1/2}}

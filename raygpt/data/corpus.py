@@ -58,6 +58,4 @@ def _sample() -> Corpus:
         )
     corpus = dump_corpus("sample", str(dump))
     version = importlib.metadata.version("gensim")
-    return replace(
-        corpus, revision=f"gensim {version}, {corpus.revision}", licence="CC BY-SA 3.0"
-    )
+    return replace(corpus, revision=f"gensim {version}, {corpus.revision}", licence="CC BY-SA 3.0")

@@ -1,5 +1,6 @@
-"""The leaderboard: the trials of a run, best first, as a person or a program reads them."""
+"""The leaderboard: the trials of one or more runs, best first, for a person or a program."""
 
+import itertools
 import json
 import shutil
 import textwrap
@@ -10,30 +11,33 @@ import pandas as pd
 
 from raygpt.errors import UserError
 from raygpt.recipe.errors import allowed
-from raygpt.results.tables import TRIAL_COLUMNS, Results, is_missing, ranked
+from raygpt.results.tables import TRIAL_COLUMNS, Results, in_order, is_missing, ranked
 
 FORMATS = ("table", "csv", "markdown", "json")
 SHOWN = (
-    *("trial_id", "baseline", "status", "runs", "bits_per_byte", "standard_error"),
+    *("run", "trial_id", "baseline", "status", "runs", "bits_per_byte", "standard_error"),
     *("ci_low", "ci_high", "gain", "tokens"),
 )
 CONFIRMED = ("runs", "standard_error", "ci_low", "ci_high")
 
 
-def leaderboard(results: Results, sort: str | None = None, top: int | None = None) -> pd.DataFrame:
-    """The search's trials with their searched values, best first.
+def leaderboard(
+    runs: Sequence[Results], sort: str | None = None, top: int | None = None
+) -> pd.DataFrame:
+    """The searches' trials with their searched values, best first.
 
     Args:
-        results: of a run.
+        runs: one or more.
         sort: a column to sort by instead, ascending; with a "-" before its name, descending.
         top: how many rows; all if left out.
 
     Returns:
-        The columns trial_id, status, bits_per_byte, tokens, the searched values (or the seed,
-        where nothing is searched), the column sorted by, and the error where a trial has one.
+        The columns run (the folder's name, of several), trial_id, status, bits_per_byte, tokens,
+        the searched values (or the seed, where nothing is searched), the column sorted by, and the
+        error where a trial has one.
 
-        Where the baseline has a result, also baseline (whether this is it) and gain: the
-        baseline's bits per byte less the trial's, missing where the two were not judged at the
+        Where a baseline has a result, also baseline (whether this is it) and gain: the bits per
+        byte of its run's baseline less the trial's, missing where the two were not judged at the
         same budget.
 
         Where trials were confirmed, also runs (that came to the end), standard_error, ci_low and
@@ -44,8 +48,16 @@ def leaderboard(results: Results, sort: str | None = None, top: int | None = Non
     Raises:
         UserError: there is no such column.
     """
-    frame = with_gains(ranked(results.trials), results)
-    searched = [name for name in results.trials if name not in TRIAL_COLUMNS]
+    frames = [with_gains(ranked(results.trials), results) for results in runs]
+    frame = frames[0]
+    if len(runs) > 1:
+        for name, each in zip(run_names(runs), frames, strict=True):
+            each.insert(0, "run", name)
+        # Of empty columns pandas cannot tell the type, and says so.
+        frame = pd.concat([each.dropna(axis="columns", how="all") for each in frames])
+        frame = in_order(frame.reindex(columns=list(dict.fromkeys(itertools.chain(*frames)))))
+    tables = itertools.chain(*(results.trials for results in runs))
+    searched = list(dict.fromkeys(name for name in tables if name not in TRIAL_COLUMNS))
     columns = [name for name in SHOWN if name in frame]
     if frame["gain"].isna().all():
         columns = [name for name in columns if name not in ("baseline", "gain")]
@@ -57,6 +69,32 @@ def leaderboard(results: Results, sort: str | None = None, top: int | None = Non
     if frame["error"].notna().any():
         columns += ["error"]
     return frame[list(dict.fromkeys(columns))].head(top if top is not None else len(frame))
+
+
+def run_names(runs: Sequence[Results]) -> list[str]:
+    """The names of their folders; the folders as they were given where two have the same."""
+    names = [results.folder.absolute().name for results in runs]
+    return names if len(set(names)) == len(runs) else [str(results.folder) for results in runs]
+
+
+def refuse_incomparable(runs: Sequence[Results]) -> None:
+    """Raise UserError if figures of these runs are of different validation sets.
+
+    Bits per byte of different texts say nothing about which model is better. Of a run from before
+    validation sets were written down, nothing is known, so it is refused as well.
+    """
+    sets: dict[str, list[str]] = {}
+    for name, results in zip(run_names(runs), runs, strict=True):
+        for validation_set in results.trials["validation_set"].fillna("not known").unique():
+            sets.setdefault(validation_set, []).append(name)
+    if len(sets) > 1 or "not known" in sets:
+        which = "; ".join(f"{', '.join(names)}: {found}" for found, names in sets.items())
+        raise UserError(
+            f"These runs were not judged on the same validation set ({which}), so their bits per "
+            f"byte cannot be compared. data.corpus, data.min_document_bytes, data.tokenizer, "
+            f"data.validation_fraction and data.validation_tokens decide it. --force shows them "
+            f"beside each other all the same."
+        )
 
 
 def with_gains(frame: pd.DataFrame, results: Results) -> pd.DataFrame:
@@ -129,7 +167,7 @@ def render(
     return "\n".join([figures, "", *wrapped, "", everything])
 
 
-LEFT = ("trial", "status", "error")
+LEFT = ("run", "trial", "status", "error")
 LEAST_ERROR_WIDTH = 30
 
 

@@ -83,7 +83,7 @@ HISTORY_COLUMNS = {
 }
 # The table files may take this share of a run's time; what comes while they rest is in the journal.
 WRITING_SHARE = 0.05
-ORDER = {"completed": 0, "running": 0, "stopped": 0, "diverged": 1, "failed": 2}
+ORDER = {"confirmed": -1, "completed": 0, "running": 0, "stopped": 0, "diverged": 1, "failed": 2}
 FINISHED = ("completed", "stopped", "failed", "diverged")
 AT_A_RUNG = ("tokens", "rung", "bits_per_byte", "bits_per_token", "next_token_accuracy")
 
@@ -273,6 +273,15 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value.item()
 
 
+def in_order(frame: pd.DataFrame) -> pd.DataFrame:
+    """Trials sorted by status, by the budget reached and by bits per byte."""
+    by = ["_order", "tokens", "bits_per_byte"]
+    frame = frame.assign(_order=frame["status"].map(ORDER))
+    return frame.sort_values(by, ascending=[True, False, True], kind="stable").drop(
+        columns="_order"
+    )
+
+
 def ranked(trials: pd.DataFrame) -> pd.DataFrame:
     """The search's trials best first: the larger budget before the smaller, then fewer bits a byte.
 
@@ -283,14 +292,7 @@ def ranked(trials: pd.DataFrame) -> pd.DataFrame:
     `Confirmation.standings`, whose columns are then added; the runs that confirmed them have no
     rows of their own.
     """
-    frame = trials[trials["confirms"].isna()]
-    frame = (
-        frame.assign(_order=frame["status"].map(ORDER))
-        .sort_values(
-            ["_order", "tokens", "bits_per_byte"], ascending=[True, False, True], kind="stable"
-        )
-        .drop(columns="_order")
-    )
+    frame = in_order(trials[trials["confirms"].isna()])
     if found := confirmation(trials):
         standings = found.standings()
         standings["_place"] = standings.index

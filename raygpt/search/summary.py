@@ -46,7 +46,7 @@ def summarise(results: Results, search_file: SearchFile) -> tuple[str, int]:
     parts = [headline]
     if len(results.trials):
         top = max(SHOWN, confirming["confirms"].nunique())
-        table = render(leaderboard(results, top=top), "table", words=results.conclusions)
+        table = render(leaderboard([results], top=top), "table", words=results.conclusions)
         parts += ["", table, ""]
     parts += [
         f"leaderboard   python -m raygpt.leaderboard {quoted(folder)}",

@@ -3,17 +3,26 @@ import json
 import numpy as np
 import pytest
 
+from raygpt.data import jsonl
 from raygpt.data.dataset import Dataset, TokenStream
-from raygpt.data.shards import prepare
+from raygpt.data.prepare import prepare
 from raygpt.errors import UserError
+from raygpt.recipe.schema import Data
 
 
 @pytest.fixture
-def dataset(tmp_path):
+def dataset(tmp_path, monkeypatch):
+    monkeypatch.setattr(jsonl, "PART_BYTES", 4000)
     lines = (json.dumps({"text": f"document {n} of many, the {n % 7}th"}) for n in range(500))
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
-    corpus = f"jsonl:{tmp_path}/a.jsonl"
-    return prepare(corpus, "bpe-300", 0.2, 10**6, 10**6, tmp_path / "cache", shard_tokens=800)
+    data = Data(
+        corpus=f"jsonl:{tmp_path}/a.jsonl",
+        tokenizer="bpe-300",
+        validation_fraction=0.2,
+        min_document_bytes=0,
+        cache=str(tmp_path / "cache"),
+    )
+    return prepare(data, 10**6)
 
 
 def test_a_stream_reads_across_shards():
@@ -40,7 +49,7 @@ def test_a_read_outside_the_stream_is_refused(start, stop):
 
 def test_opening_gives_what_was_prepared(dataset):
     again = Dataset.open(str(dataset.folder))
-    assert len(again.manifest["splits"]["train"]["shards"]) > 2
+    assert len(again.shards) > 2
     assert again.manifest == dataset.manifest
     assert again.vocab_size == again.tokenizer.vocab_size == len(again.token_bytes) == 300
     everything = again.train.read(0, len(again.train))
@@ -48,14 +57,32 @@ def test_opening_gives_what_was_prepared(dataset):
     assert again.tokenizer.decode(everything).startswith("document ")
 
 
-def test_a_truncated_or_missing_shard_is_refused(dataset):
-    shard = dataset.folder / dataset.manifest["splits"]["validation"]["shards"][0]["file"]
-    shard.write_bytes(shard.read_bytes()[:-2])
-    with pytest.raises(UserError, match=f"{shard.name} is .* bytes long"):
+@pytest.mark.parametrize("harm", [lambda c: c[:-2], lambda c: b"\0" + c[1:], lambda c: c + c])
+def test_a_damaged_or_missing_shard_is_refused(dataset, harm):
+    shard = dataset.folder / "00001.tokens"
+    shard.write_bytes(harm(shard.read_bytes()))
+    with pytest.raises(UserError, match=f"{shard.name} is absent or damaged"):
         Dataset.open(dataset.folder)
     shard.unlink()
-    with pytest.raises(UserError, match=f"{shard.name} is 0 bytes long"):
+    with pytest.raises(UserError, match=f"{shard.name} is absent or damaged"):
         Dataset.open(dataset.folder)
+
+
+def test_documents_come_back_whole(dataset):
+    texts = {
+        dataset.tokenizer.decode(tokens)
+        for split in ("train", "validation")
+        for tokens in dataset.documents(split)
+    }
+    assert texts == {f"document {n} of many, the {n % 7}th" for n in range(500)}
+
+
+def test_the_validation_set_is_told_apart_by_its_text(dataset):
+    whole = dataset.fingerprints(10**9)
+    assert dataset.fingerprints(len(dataset.validation)) == whole
+    some = dataset.fingerprints(100)
+    assert some["data"] == whole["data"]
+    assert some["validation_set"] != whole["validation_set"]
 
 
 def test_a_folder_without_data_is_refused(tmp_path):

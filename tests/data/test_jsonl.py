@@ -47,7 +47,10 @@ def test_parts_hold_whole_lines_and_some_bytes_each(tmp_path, monkeypatch, suffi
         file.unlink()
     documents = [list(pickle.loads(pickle.dumps(part))()) for part in parts]
     assert [text for part in documents for text in part] == texts
-    sizes = [sum(len(json.dumps({"text": t, "title": "t"})) + 1 for t in part) for part in documents]
+    sizes = [
+        sum(len(json.dumps({"text": text, "title": "t"})) + 1 for text in part)
+        for part in documents
+    ]
     assert min(sizes[:-1]) >= 1000
     assert max(sizes) < 2 * 1000 + 2000
 

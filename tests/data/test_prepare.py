@@ -54,9 +54,7 @@ def small_parts():
         yield
 
 
-def made(
-    corpus, cache, train=EVERYTHING, validation=EVERYTHING, tasks=1, on_progress=None, **data
-):
+def made(corpus, cache, train=EVERYTHING, validation=EVERYTHING, tasks=1, on_progress=None, **data):
     settings = {
         "tokenizer": "bpe-300",
         "validation_fraction": FRACTION,

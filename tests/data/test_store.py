@@ -52,8 +52,8 @@ def uri(request, tmp_path):
 
 @pytest.fixture
 def corpus(tmp_path):
-    lines = (json.dumps({"text": f"the river {n} flows past the old town {n * n}"}) for n in range(600))
-    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    texts = (f"the river {n} flows past the old town {n * n}" for n in range(600))
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
     return f"jsonl:{tmp_path}/a.jsonl"
 
 
@@ -116,7 +116,7 @@ def test_no_more_is_taken_than_is_needed_and_more_is_added(machine):
     assert machine("three", 10**9)[1] == 0
 
 
-@pytest.mark.parametrize("harm", [lambda content: content[:-2], lambda content: b"\0" + content[1:]])
+@pytest.mark.parametrize("harm", [lambda c: c[:-2], lambda c: b"\0" + c[1:]])
 def test_what_is_damaged_in_the_store_is_made_again(machine, uri, harm):
     first, _ = machine("one", 10**9)
     store = Store(uri, first.folder.name)

@@ -43,7 +43,20 @@ def test_every_setting_is_described():
             assert field.description.endswith("."), name
 
 
-@pytest.mark.parametrize("corpus", ["sample", "wikipedia", "jsonl:/a/*.jsonl"])
+@pytest.mark.parametrize(
+    "corpus",
+    [
+        "sample",
+        "wikipedia",
+        "wikipedia:20231101.de",
+        "wikipedia@b04c8d1",
+        "wikipedia:20240101.simple@main",
+        "hub:some-one/text.s",
+        "hub:someone/texts:en_2@refs/pr/1",
+        "dump:/a/enwiki/",
+        "jsonl:/a/*.jsonl",
+    ],
+)
 def test_corpora(corpus):
     assert Data(corpus=corpus).corpus == corpus
 
@@ -69,6 +82,10 @@ def test_rungs(rungs):
     [
         (Data, {"corpus": "jsonl:"}),
         (Data, {"corpus": "wiki"}),
+        (Data, {"corpus": "wikipedia:"}),
+        (Data, {"corpus": "hub:nobody"}),
+        (Data, {"corpus": "hub:a/b:"}),
+        (Data, {"corpus": "dump: "}),
         (Data, {"corpus": 5}),
         (Data, {"tokenizer": "bpe-257"}),
         (Data, {"tokenizer": "bpe-65537"}),

@@ -14,7 +14,7 @@ def order(frame):
 
 
 def test_best_first_with_the_searched_values(results):
-    frame = leaderboard(results)
+    frame = leaderboard([results])
     assert list(frame) == [
         "trial_id",
         "status",
@@ -26,8 +26,8 @@ def test_best_first_with_the_searched_values(results):
         "error",
     ]
     assert order(frame) == [3, 0, 4, 1, 2, 5, 6]
-    assert order(leaderboard(results, top=2)) == [3, 0]
-    assert order(leaderboard(results, top=100)) == order(frame)
+    assert order(leaderboard([results], top=2)) == [3, 0]
+    assert order(leaderboard([results], top=100)) == order(frame)
 
 
 @pytest.mark.parametrize(
@@ -47,17 +47,17 @@ def test_best_first_with_the_searched_values(results):
     ],
 )
 def test_sorted_by_any_column(results, sort, expected):
-    assert order(leaderboard(results, sort)) == expected
+    assert order(leaderboard([results], sort)) == expected
 
 
 def test_the_column_sorted_by_is_shown(results):
-    assert list(leaderboard(results, "-seconds"))[-2:] == ["seconds", "error"]
-    assert list(leaderboard(results, "tokens")) == list(leaderboard(results))
+    assert list(leaderboard([results], "-seconds"))[-2:] == ["seconds", "error"]
+    assert list(leaderboard([results], "tokens")) == list(leaderboard([results]))
 
 
 def test_an_unknown_column(results):
     with pytest.raises(UserError) as error:
-        leaderboard(results, "-learning_rat")
+        leaderboard([results], "-learning_rat")
     message = str(error.value)
     assert message.startswith("--sort learning_rat: there is no such column; did you mean")
     assert "training.learning_rate" in message
@@ -68,7 +68,7 @@ def test_without_searched_values_the_seed_is_shown(tmp_path, report):
     tables = RunTables(tmp_path, ())
     tables.begin_trial("0000", 11, {})
     tables.add_report("0000", report(300, 2.0, 0))
-    text = render(leaderboard(load_results(tmp_path)), "table", 80)
+    text = render(leaderboard([load_results(tmp_path)]), "table", 80)
     assert text.splitlines() == [
         "trial  status   bits per byte  tokens  seed",
         "0000   running         2.0000     300    11",
@@ -77,7 +77,7 @@ def test_without_searched_values_the_seed_is_shown(tmp_path, report):
 
 @pytest.mark.parametrize("style", FORMATS)
 def test_an_empty_search_in_every_format(tables, style):
-    text = render(leaderboard(load_results(tables.folder)), style, 80)
+    text = render(leaderboard([load_results(tables.folder)]), style, 80)
     if style == "json":
         assert json.loads(text) == []
     else:
@@ -86,7 +86,7 @@ def test_an_empty_search_in_every_format(tables, style):
 
 
 def test_csv_keeps_every_digit_and_leaves_out_what_is_missing(results):
-    rows = list(csv.DictReader(io.StringIO(render(leaderboard(results, "trial_id"), "csv"))))
+    rows = list(csv.DictReader(io.StringIO(render(leaderboard([results], "trial_id"), "csv"))))
     assert [row["trial_id"] for row in rows] == [f"{number:04}" for number in range(7)]
     assert float(rows[2]["training.learning_rate"]) == 1e-3 * 3
     assert rows[2]["bits_per_byte"] == rows[2]["tokens"] == rows[2]["error"] == ""
@@ -97,7 +97,7 @@ def test_json_keeps_every_digit_and_says_null(tables, begin, report):
     begin("0000", learning_rate=0.00012345678901234567)
     tables.add_report("0000", report(300, 1.2345678901234567, 0))
     begin("0001")
-    scored, unscored = json.loads(render(leaderboard(load_results(tables.folder)), "json"))
+    scored, unscored = json.loads(render(leaderboard([load_results(tables.folder)]), "json"))
     assert scored == {
         "trial_id": "0000",
         "status": "running",
@@ -112,7 +112,7 @@ def test_json_keeps_every_digit_and_says_null(tables, begin, report):
 
 
 def test_markdown_is_a_whole_table(results):
-    lines = render(leaderboard(results), "markdown").splitlines()
+    lines = render(leaderboard([results]), "markdown").splitlines()
     assert len(lines) == 2 + 7
     assert lines[0].startswith("| trial | status | bits per byte | tokens | learning rate |")
     for line in lines:
@@ -122,7 +122,7 @@ def test_markdown_is_a_whole_table(results):
 
 
 def test_a_table_reads_well(results):
-    lines = render(leaderboard(results, top=3), "table", 140).splitlines()
+    lines = render(leaderboard([results], top=3), "table", 140).splitlines()
     headings = "trial status bits per byte tokens learning rate weight decay n layers error"
     assert lines[0].split() == headings.split()
     assert lines[1].split() == ["0003", "completed", "1.7500", "900", "0.004", "0.1", "2"]
@@ -131,7 +131,7 @@ def test_a_table_reads_well(results):
 
 @pytest.mark.parametrize("width", [20, 60, 80, 100, 200])
 def test_no_value_is_cut_however_narrow(results, width):
-    text = render(leaderboard(results), "table", width)
+    text = render(leaderboard([results]), "table", width)
     assert "…" not in text
     words = text.split()
     for word in ("completed", "diverged", "running", "stopped", "failed", "1.7500", "0003"):
@@ -148,7 +148,7 @@ def test_a_wide_search_fits_in_80_columns(tmp_path, report):
     tables.begin_trial("0000", 0, values)
     tables.add_report("0000", report(300_032_000, 1.2, 0))
     tables.end_trial("0000", "completed")
-    lines = render(leaderboard(load_results(tmp_path)), "table", 80).splitlines()
+    lines = render(leaderboard([load_results(tmp_path)]), "table", 80).splitlines()
     assert max(map(len, lines)) <= 80
     shown = "0000 completed 1.2000 300,032,000 0.123 0.00123 0.0123 0.0123 0.123"
     assert lines[-1].split() == shown.split()
@@ -157,7 +157,7 @@ def test_a_wide_search_fits_in_80_columns(tmp_path, report):
 def test_a_very_long_error(tables, begin):
     begin("0000")
     tables.end_trial("0000", "failed", "/a/very/long/path" * 20 + " and so on" * 50)
-    frame = leaderboard(load_results(tables.folder))
+    frame = leaderboard([load_results(tables.folder)])
     lines = render(frame, "table", 100).splitlines()
     assert max(map(len, lines)) <= 100
     assert sum(line.startswith("0000   failed") for line in lines) == 1
@@ -187,14 +187,14 @@ def with_baseline(tables, begin, report):
 
 
 def test_gains_are_over_the_baseline_at_the_same_budget(with_baseline):
-    frame = leaderboard(with_baseline)
+    frame = leaderboard([with_baseline])
     assert list(frame)[:6] == ["trial_id", "baseline", "status", "bits_per_byte", "gain", "tokens"]
     assert order(frame) == [1, 3, 0, 2]
     # The baseline was not judged where 0001 was in the end.
     assert frame["gain"].isna().tolist() == [True, False, False, False]
     assert frame["gain"].tolist()[1:] == [0.5, 0.0, -0.25]
     assert frame["baseline"].tolist() == [False, False, True, False]
-    assert order(leaderboard(with_baseline, "-gain")) == [3, 0, 2, 1]
+    assert order(leaderboard([with_baseline], "-gain")) == [3, 0, 2, 1]
 
 
 def test_a_gain_at_a_lower_rung_is_over_what_the_baseline_had_there(tables, begin, report):
@@ -203,11 +203,11 @@ def test_a_gain_at_a_lower_rung_is_over_what_the_baseline_had_there(tables, begi
         for rung, score in enumerate(scores):
             tables.add_report(trial_id, report((300, 900)[rung], score, rung))
         tables.add_report(trial_id, report(950))
-    assert list(leaderboard(load_results(tables.folder))["gain"]) == [0.0, -0.5]
+    assert list(leaderboard([load_results(tables.folder)])["gain"]) == [0.0, -0.5]
 
 
 def test_the_baseline_is_named_where_its_gain_would_be(with_baseline):
-    lines = render(leaderboard(with_baseline), "table", 100).splitlines()
+    lines = render(leaderboard([with_baseline]), "table", 100).splitlines()
     assert lines[0].split()[:6] == ["trial", "status", "bits", "per", "byte", "gain"]
     assert [line.split()[:4] for line in lines[1:]] == [
         ["0001", "stopped", "2.5000", "900"],
@@ -215,7 +215,7 @@ def test_the_baseline_is_named_where_its_gain_would_be(with_baseline):
         ["0000", "stopped", "3.0000", "baseline"],
         ["0002", "stopped", "3.2500", "-0.2500"],
     ]
-    found = json.loads(render(leaderboard(with_baseline), "json"))[2]
+    found = json.loads(render(leaderboard([with_baseline]), "json"))[2]
     assert (found["baseline"], found["gain"]) == (True, 0.0)
 
 
@@ -223,7 +223,7 @@ def test_a_baseline_without_a_result_is_no_measure(tables, begin, report):
     begin("0000", baseline=True)
     begin("0001")
     tables.add_report("0001", report(300, 2.0, 0))
-    frame = leaderboard(load_results(tables.folder))
+    frame = leaderboard([load_results(tables.folder)])
     assert not {"baseline", "gain"} & set(frame)
 
 
@@ -235,7 +235,7 @@ def test_the_five_values_of_a_search_and_its_gains_fit_in_80_columns(tmp_path, r
         tables.begin_trial(f"{number:04}", 0, values, baseline=not number)
         tables.add_report(f"{number:04}", report(900_096, 2.5 + number, 0))
         tables.end_trial(f"{number:04}", "completed")
-    lines = render(leaderboard(load_results(tmp_path)), "table", 80).splitlines()
+    lines = render(leaderboard([load_results(tmp_path)]), "table", 80).splitlines()
     assert max(map(len, lines)) <= 80
     shown = "0001 completed 3.5000 -1.0000 900,096 0.0872 0.000276 0.0042 0.0332 0.224"
     assert lines[-1].split() == shown.split()
@@ -245,7 +245,7 @@ def test_the_five_values_of_a_search_and_its_gains_fit_in_80_columns(tmp_path, r
 
 
 def test_what_was_confirmed_comes_first_by_its_mean(confirmed):
-    frame = leaderboard(load_results(confirmed.folder))
+    frame = leaderboard([load_results(confirmed.folder)])
     assert list(frame)[:10] == [
         *("trial_id", "baseline", "status", "runs", "bits_per_byte", "standard_error"),
         *("ci_low", "ci_high", "gain", "tokens"),
@@ -268,15 +268,15 @@ def test_what_was_confirmed_comes_first_by_its_mean(confirmed):
 
 def test_confirmed_trials_can_be_sorted_too(confirmed):
     results = load_results(confirmed.folder)
-    assert order(leaderboard(results, "bits_per_byte")) == [3, 1, 2, 0, 4]
-    assert order(leaderboard(results, "-gain", top=2)) == [1, 2]
-    assert order(leaderboard(results, "standard_error"))[-2:] == [3, 4]
+    assert order(leaderboard([results], "bits_per_byte")) == [3, 1, 2, 0, 4]
+    assert order(leaderboard([results], "-gain", top=2)) == [1, 2]
+    assert order(leaderboard([results], "standard_error"))[-2:] == [3, 4]
 
 
 def test_the_words_stand_below_the_figures(confirmed):
     results = load_results(confirmed.folder)
     assert len(results.conclusions) == 6
-    text = render(leaderboard(results), "table", 80, results.conclusions)
+    text = render(leaderboard([results]), "table", 80, results.conclusions)
     figures, words, everything = text.split("\n\n")
     assert max(map(len, text.splitlines())) <= 80
     assert figures.splitlines()[0].split() == (
@@ -300,7 +300,7 @@ def test_the_words_stand_below_the_figures(confirmed):
 
 def test_in_markdown_the_words_are_a_list(confirmed):
     results = load_results(confirmed.folder)
-    lines = render(leaderboard(results), "markdown", words=results.conclusions).splitlines()
+    lines = render(leaderboard([results]), "markdown", words=results.conclusions).splitlines()
     assert lines[0].startswith("| trial | status | runs | bits per byte | standard error | 95% ")
     assert lines[2].startswith(
         "| 0001 | confirmed | 3 | 2.4900 | 0.0058 | 2.4759 | 2.5041 | +0.2600"
@@ -312,7 +312,7 @@ def test_in_markdown_the_words_are_a_list(confirmed):
 @pytest.mark.parametrize("style", ["csv", "json"])
 def test_data_have_no_words(confirmed, style):
     results = load_results(confirmed.folder)
-    text = render(leaderboard(results), style, words=results.conclusions)
+    text = render(leaderboard([results]), style, words=results.conclusions)
     assert "Tukey" not in text
     if style == "json":
         first = json.loads(text)[0]
@@ -322,10 +322,10 @@ def test_data_have_no_words(confirmed, style):
 
 
 def test_runs_that_have_not_ended_change_nothing(with_baseline, tables, begin):
-    before = leaderboard(with_baseline)
+    before = leaderboard([with_baseline])
     begin("0001-1", seed=9, confirms="0001")
     results = load_results(tables.folder)
-    after = leaderboard(results)
+    after = leaderboard([results])
     assert list(after["status"]) == list(before["status"])
     assert after["runs"].isna().all()
     text = render(after, "table", 100, results.conclusions)

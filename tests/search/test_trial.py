@@ -3,7 +3,10 @@ import pickle
 
 from raygpt.recipe.schema import Recipe
 from raygpt.search.cluster import Placement
+from raygpt.search.preparation import PreparedTokens
 from raygpt.search.trial import signs_of_life, trainable, trial_config
+
+TOKENS = PreparedTokens("/cache/0123", "node", train_tokens=1000, validation_tokens=100)
 
 
 def test_a_trial_is_told_everything_in_plain_values(search_file):
@@ -24,12 +27,12 @@ def test_a_trial_is_told_everything_in_plain_values(search_file):
 
 
 def test_tune_holds_what_one_worker_needs():
-    resources = trainable(Placement(1, 2, 0.5))._resources
+    resources = trainable(Placement(1, 2, 0.5), TOKENS)._resources
     assert resources.required_resources == {"CPU": 2, "GPU": 0.5}
 
 
 def test_the_driver_of_a_worker_group_takes_no_cpu_from_it():
-    resources = trainable(Placement(4, 2, 1))._resources
+    resources = trainable(Placement(4, 2, 1), TOKENS)._resources
     assert resources.required_resources.keys().isdisjoint({"CPU", "GPU"})
 
 

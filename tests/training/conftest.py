@@ -4,8 +4,8 @@ import random
 import pytest
 import torch
 
-from raygpt.data.shards import prepare
-from raygpt.recipe.schema import Recipe
+from raygpt.data.prepare import prepare
+from raygpt.recipe.schema import Data, Recipe
 
 WORDS = """
 the of and a in to is was it for with as his on be at by had not but from have they which
@@ -55,9 +55,27 @@ def documents():
 
 
 @pytest.fixture(scope="session")
-def dataset(documents, tmp_path_factory):
+def prepare_all():
+    """Makes a dataset of all texts of a file."""
+
+    def make(file, tokenizer, validation_fraction):
+        data = Data(
+            corpus=f"jsonl:{file}",
+            tokenizer=tokenizer,
+            validation_fraction=validation_fraction,
+            validation_tokens=10**6,
+            min_document_bytes=0,
+            cache=str(file.parent / "cache"),
+        )
+        return prepare(data, 10**6)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def dataset(documents, prepare_all, tmp_path_factory):
     """The texts in 300 tokens: about 4,000 to train on and 1,000 to validate with."""
     folder = tmp_path_factory.mktemp("corpus")
     file = folder / "texts.jsonl"
     file.write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
-    return prepare(f"jsonl:{file}", "bpe-300", 0.2, 10**6, 10**6, folder / "cache")
+    return prepare_all(file, "bpe-300", 0.2)

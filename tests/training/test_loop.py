@@ -13,7 +13,6 @@ import torch
 import torch._inductor.config
 from torch._dynamo.utils import counters
 
-from raygpt.data.shards import prepare
 from raygpt.errors import UserError
 from raygpt.training.evaluation import evaluate
 from raygpt.training.loop import (
@@ -64,7 +63,7 @@ def assert_same_state(one, other):
 
 
 @pytest.fixture(scope="module")
-def small_dataset(tmp_path_factory):
+def small_dataset(prepare_all, tmp_path_factory):
     """So few documents that they can be learnt by heart."""
     folder = tmp_path_factory.mktemp("small")
     draw = random.Random(1)
@@ -72,7 +71,7 @@ def small_dataset(tmp_path_factory):
     texts.append("abc abc abc")
     file = folder / "texts.jsonl"
     file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    return prepare(f"jsonl:{file}", "bpe-258", 0.4, 10**6, 10**6, folder / "cache")
+    return prepare_all(file, "bpe-258", 0.4)
 
 
 def test_a_few_sequences_are_learnt_by_heart(recipe_of, small_dataset):
