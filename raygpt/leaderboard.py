@@ -16,9 +16,7 @@ from raygpt.results.tables import load_results
 def main(arguments: list[str] | None = None) -> None:
     """Print the leaderboard."""
     parser = argparse.ArgumentParser(prog="python -m raygpt.leaderboard", description=__doc__)
-    parser.add_argument(
-        "runs", nargs="+", metavar="RUN", help="run folder, such as runs/lr_sched"
-    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder, such as runs/lr_sched")
     parser.add_argument("--top", type=int, metavar="N", help="only the first N trials")
     parser.add_argument(
         "--sort",

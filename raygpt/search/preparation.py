@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 from filelock import FileLock
@@ -36,8 +37,13 @@ def in_ray_tasks(function: Callable[[Item], Result], items: Iterable[Item]) -> I
     shared = ray.put(function)
     cores = int(ray.cluster_resources().get("CPU", 1))
     calls = (task.remote(shared, item) for item in items)
+    yield from map(_get, ahead(calls, cores + 2))
+
+
+def _get(reference: ray.ObjectRef) -> Any:
+    """What a task returned; an error of the user's as it was raised there."""
     try:
-        yield from map(ray.get, ahead(calls, cores + 2))
+        return ray.get(reference)
     except RayError as error:
         if isinstance(cause := getattr(error, "cause", None), UserError):
             raise cause from None
@@ -99,9 +105,9 @@ class PreparedTokens:
         read = ray.remote(num_cpus=0, scheduling_strategy=on_its_node)(_read)
 
         def copy(name: str) -> None:
-            write_file(folder / name, ray.get(read.remote(f"{self.folder}/{name}")))
+            write_file(folder / name, _get(read.remote(f"{self.folder}/{name}")))
 
-        content = ray.get(read.remote(f"{self.folder}/{MANIFEST}"))
+        content = _get(read.remote(f"{self.folder}/{MANIFEST}"))
         manifest = json.loads(content)
         (folder / TOKENIZER).mkdir(exist_ok=True)
         for name in TOKENIZER_FILES:
@@ -119,4 +125,10 @@ class PreparedTokens:
 
 
 def _read(file: str) -> bytes:
-    return Path(file).read_bytes()
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"The tokens of this search cannot be read where it runs, on {socket.gethostname()}: "
+            f"{file}: {error.strerror}. Start it again with --resume to have them made again."
+        ) from error
