@@ -53,7 +53,7 @@ def test_every_setting_is_described():
         "wikipedia:20240101.simple@main",
         "hub:some-one/text.s",
         "hub:someone/texts:en_2@refs/pr/1",
-        "dump:/a/enwiki/",
+        "dump:/a/enwiki",
         "jsonl:/a/*.jsonl",
     ],
 )
