@@ -15,6 +15,7 @@ import glob
 import hashlib
 import itertools
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -143,13 +144,23 @@ def with_datasets(file: Path, folder: Path, processes: int | None) -> float:
 
 
 def tiktoken(file: Path, folder: Path, tasks: int) -> float:
-    """Encode all documents at once, in tiktoken's threads."""
+    """Encode all documents in processes that have them and keep nothing of the ids."""
     from raygpt.data.tokenizer import gpt2_tokenizer
 
-    encoding = gpt2_tokenizer()._encoding
-    texts = [json.loads(line)["text"] for line in file.read_text().splitlines()]
+    tokenizer = gpt2_tokenizer()
+    texts = [json.loads(line)["text"] for line in file.read_text().split("\n") if line]
+
+    def encode(begin: int) -> None:
+        for text in texts[begin::tasks]:
+            tokenizer.encode(text)
+
+    fork = multiprocessing.get_context("fork")
+    processes = [fork.Process(target=encode, args=(begin,)) for begin in range(tasks)]
     started = time.perf_counter()
-    encoding.encode_ordinary_batch(texts, num_threads=tasks)
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
     return time.perf_counter() - started
 
 

@@ -24,7 +24,7 @@ from raygpt.data.dataset import (
 )
 from raygpt.data.prepare import default_cache
 from raygpt.data.shards import write_file
-from raygpt.data.spread import Item, Result, ahead
+from raygpt.data.spread import Item, Result, ahead, in_processes
 from raygpt.data.tokenizer import TOKENIZER_FILES
 from raygpt.errors import UserError
 from raygpt.recipe.budget import budget_tokens
@@ -32,10 +32,17 @@ from raygpt.recipe.schema import Recipe
 
 
 def in_ray_tasks(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Spread work over the cores of the cluster; a `raygpt.data.spread.Spread`."""
+    """Spread work over the cores of the cluster; a `raygpt.data.spread.Spread`.
+
+    Where no node is up that offers any, such as beside a head that only directs, over the cores of
+    this machine.
+    """
+    cores = int(ray.cluster_resources().get("CPU", 0))
+    if not cores:
+        yield from in_processes()(function, items)
+        return
     task = ray.remote(num_cpus=1, scheduling_strategy="SPREAD", max_retries=3)(_call)
     shared = ray.put(function)
-    cores = int(ray.cluster_resources().get("CPU", 1))
     calls = (task.remote(shared, item) for item in items)
     yield from map(_get, ahead(calls, cores + 2))
 
