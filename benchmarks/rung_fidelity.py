@@ -21,6 +21,7 @@ import pandas as pd
 from scipy import stats
 
 from raygpt.command import run_command
+from raygpt.recipe.budget import budget_tokens
 from raygpt.recipe.scale import describe_budget
 from raygpt.recipe.schema import Recipe
 from raygpt.recipe.search_file import load_search_file
@@ -43,12 +44,12 @@ def measure(number: int, values: dict[str, Any], recipe_json: str) -> list[dict[
     """Train one configuration; a row for each metric at each rung."""
     import torch
 
-    from raygpt.data.prepare import prepare_for
+    from raygpt.data.prepare import prepare
     from raygpt.training.loop import TrainingDiverged, TrainingRun
 
     torch.set_num_threads(1)
     recipe = Recipe.model_validate_json(recipe_json)
-    run = TrainingRun(recipe, prepare_for(recipe), rung_metrics=METRICS)
+    run = TrainingRun(recipe, prepare(recipe.data, budget_tokens(recipe)), rung_metrics=METRICS)
     rows = []
     try:
         for report in run.reports():
@@ -183,13 +184,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("rung_fidelity"), metavar="STEM")
     options = parser.parse_args(arguments)
 
-    from raygpt.data.prepare import prepare_for
+    from raygpt.data.prepare import prepare
 
     overrides = [*options.set, f"search.rungs=[{options.rungs},1]"]
     search_file = load_search_file(options.file, options.scale, overrides)
     drawn = list(configurations(search_file, options.configurations, options.seed))
     recipes = [search_file.recipe(values) for values in drawn]
-    print(describe_budget(recipes[0], len(prepare_for(recipes[0]).train)), flush=True)
+    print(
+        describe_budget(recipes[0], len(prepare(recipes[0].data, budget_tokens(recipes[0])).train)),
+        flush=True,
+    )
 
     path = options.out.with_suffix(".csv")
     rows = pd.read_csv(path, dtype={"rung": str}) if path.exists() else pd.DataFrame()

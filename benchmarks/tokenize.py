@@ -28,7 +28,7 @@ import pandas as pd
 import psutil
 
 from raygpt.command import run_command
-from raygpt.data.jsonl import jsonl_corpus
+from raygpt.data.corpora.jsonl import jsonl_corpus
 
 WAYS = {
     "raygpt": "raygpt.prepare",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from raygpt.data.dataset import Dataset
     from raygpt.data.spread import Spread
-    from raygpt.recipe.schema import Recipe
+    from raygpt.recipe.schema import Data
     from raygpt.recipe.search_file import SearchFile
 
 
@@ -139,9 +139,9 @@ def open_recipe(options: argparse.Namespace, only_plan: bool = False) -> Opened:
 
 
 def prepare_with_progress(
-    recipe: "Recipe", console: "Console", spread: "Spread | None" = None
+    data: "Data", train_tokens: int, console: "Console", spread: "Spread | None" = None
 ) -> "Dataset":
-    """The recipe's tokens, made if they are not here yet, with a progress bar meanwhile."""
+    """Call `raygpt.data.prepare.prepare`, with a progress bar meanwhile."""
     from rich.progress import (
         BarColumn,
         Progress,
@@ -150,8 +150,7 @@ def prepare_with_progress(
         TimeRemainingColumn,
     )
 
-    from raygpt.data.prepare import prepare_for
-    from raygpt.recipe.budget import budget_tokens
+    from raygpt.data.prepare import prepare
 
     columns = (
         TextColumn("preparing tokens"),
@@ -163,7 +162,7 @@ def prepare_with_progress(
     )
     terminal = console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=not terminal) as progress:
-        task = progress.add_task("", total=budget_tokens(recipe), visible=False, rate="")
+        task = progress.add_task("", total=train_tokens, visible=False, rate="")
         began = text_before = None
 
         def show(train_tokens: int, text_bytes: int) -> None:
@@ -176,4 +175,4 @@ def prepare_with_progress(
                 rate = f", {rate:.1f} MB/s"
             progress.update(task, completed=train_tokens, visible=True, rate=rate)
 
-        return prepare_for(recipe, show, spread)
+        return prepare(data, train_tokens, show, spread)

@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     started = time.monotonic()
     spread = in_ray_tasks if joined else in_processes(options.tasks)
-    dataset = prepare_with_progress(recipe, console, spread)
+    dataset = prepare_with_progress(recipe.data, search_file.largest_budget(), console, spread)
     console.print(describe(dataset, time.monotonic() - started), soft_wrap=True)
     if options.inspect:
         console.print(f"\n{describe_lengths(dataset)}", soft_wrap=True)
@@ -77,7 +77,8 @@ def describe(dataset: "Dataset", seconds: float) -> str:
         sum(entry[what] for entry in dataset.shards) for what in ("short", "duplicates")
     )
     manifest = dataset.manifest
-    whole = " (the whole corpus)" if manifest["exhausted"] else ""
+    everything = manifest["exhausted"] and len(dataset.shards) == len(manifest["shards"])
+    whole = " (the whole corpus)" if everything else ""
     lines = [
         ("corpus", f"{manifest['corpus']}, {manifest['revision']}"),
         ("licence", manifest["licence"] or "not known"),

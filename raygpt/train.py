@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     gpus = min(1, torch.cuda.device_count())
     chosen = opened.at_hand(options, gpus)
     recipe = without_cooldowns(chosen.single_recipe())
-    dataset = prepare_with_progress(recipe, console)
+    dataset = prepare_with_progress(recipe.data, budget.budget_tokens(recipe), console)
     what = scale.describe_scale(chosen, opened.full, gpus, "one run of")
     line = f"Found {'a' if gpus else 'no'} GPU: {what}"
     if not gpus:

@@ -5,7 +5,6 @@ import contextlib
 import signal
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 from raygpt.command import open_recipe, prepare_with_progress, recipe_arguments, run_command
 
@@ -38,18 +37,13 @@ def main(arguments: list[str] | None = None) -> int:
     needed = cluster.placement(search_file.search, gpus)
     recipe = search_file.baseline()
 
-    # Ray's start is mostly waiting, which is time enough to prepare the text. Ray itself has to be
-    # started by the main thread: its processes end with the thread that did.
-    with ThreadPoolExecutor(max_workers=1) as background:
-        preparation = None
-        if not options.plan:
-            spread = in_ray_tasks if joined else in_processes()
-            preparation = background.submit(prepare_with_progress, recipe, console, spread)
-        if not joined:
-            cluster.start_on_this_machine(dashboard=needed.workers > 1)
-        dataset = preparation.result() if preparation else None
-
-    available = len(dataset.train) if dataset else None
+    if not joined:
+        cluster.start_on_this_machine(dashboard=needed.workers > 1)
+    available = None
+    if not options.plan:
+        spread = in_ray_tasks if joined else in_processes()
+        dataset = prepare_with_progress(recipe.data, search_file.largest_budget(), console, spread)
+        available = len(dataset.train)
 
     from raygpt.search.plan import describe_plan, describe_spending, make_plan, save_plan
     from raygpt.search.search import run_search

@@ -21,7 +21,8 @@ import torch
 from optuna.trial import TrialState
 
 from raygpt import leaderboard, train
-from raygpt.data.prepare import prepare_for
+from raygpt.data.prepare import prepare
+from raygpt.recipe.budget import budget_tokens
 from raygpt.recipe.search_file import load_search_file
 from raygpt.results import files
 from raygpt.results.tables import HISTORY_COLUMNS, TRIAL_COLUMNS, RunTables, load_results
@@ -535,7 +536,9 @@ def test_a_resumed_trial_ends_where_it_would_have_ended(interrupted, place):
     recipe = load_search_file(place / "my runs/tiny" / files.SEARCH).recipe(
         {"training.learning_rate": row["training.learning_rate"]}
     )
-    for report in TrainingRun(recipe, prepare_for(recipe), torch.device("cpu")).reports():
+    for report in TrainingRun(
+        recipe, prepare(recipe.data, budget_tokens(recipe)), torch.device("cpu")
+    ).reports():
         if report.tokens == row["tokens"]:
             assert report.bits_per_byte == pytest.approx(row["bits_per_byte"], rel=1e-4)
             return
@@ -651,7 +654,9 @@ def test_a_run_resumed_from_its_state_ends_where_it_would_have_ended(confirmed):
     run = next(run for run in runs if run.trial_id == resumed["trial_id"])
     assert run.seed == resumed["seed"]
     recipe = run.recipe(search_file)
-    *_, last = TrainingRun(recipe, prepare_for(recipe), torch.device("cpu")).reports()
+    *_, last = TrainingRun(
+        recipe, prepare(recipe.data, budget_tokens(recipe)), torch.device("cpu")
+    ).reports()
     rows = load_results(folder).trials.set_index("trial_id")
     assert last.bits_per_byte == pytest.approx(rows.loc[run.trial_id, "bits_per_byte"], rel=1e-4)
 

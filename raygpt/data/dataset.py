@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
-from functools import cache, cached_property
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,43 @@ import numpy as np
 
 from raygpt.data.digest import sha256_of
 from raygpt.data.tokenise import TOKEN_TYPE
-from raygpt.data.tokenizer import Tokenizer
+from raygpt.data.tokenizer import TOKENIZER_FILES, Tokenizer
 from raygpt.errors import UserError
 
 SPLITS = ("train", "validation")
 DIGEST_TYPE = np.dtype("<u8")
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer"
+MOST_MAPPED = 256
+"""Files that a process maps at once: each takes a file descriptor, of which it may have 1,024."""
+
+
+@dataclass(frozen=True)
+class MappedTokens:
+    """Some tokens of a file, mapped into memory when they are read."""
+
+    file: Path
+    modified: int
+    """When the file was last changed, in ns: it may be replaced."""
+    begin: int
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        return _mapped(self.file, self.modified)[self.begin : self.begin + self.count][part]
+
+
+@lru_cache(MOST_MAPPED)
+def _mapped(file: Path, modified: int) -> np.ndarray:
+    return np.memmap(file, TOKEN_TYPE, mode="r")
 
 
 class TokenStream:
     """The tokens of one split, in shards that are mapped into memory."""
 
-    def __init__(self, shards: list[np.ndarray]):
+    def __init__(self, shards: Sequence[np.ndarray | MappedTokens]):
         self._shards = shards
         self._ends = np.cumsum([len(shard) for shard in shards], dtype=np.int64)
 
@@ -52,24 +77,23 @@ class Dataset:
     """
 
     def __init__(self, folder: Path, manifest: dict[str, Any], shards: int):
-        """Raises UserError if one of the first `shards` shards is absent or damaged."""
+        """Raises UserError if the tokenizer or one of so many shards is absent or damaged."""
         self.folder = folder
         self.manifest = manifest
         self.vocab_size: int = manifest["vocab_size"]
         self.shards = manifest["shards"][:shards]
+        if not has_tokenizer(folder, manifest):
+            raise _damage(folder / TOKENIZER)
         train, validation = [], []
         for number, entry in enumerate(self.shards):
             file = folder / shard_name(number)
             if not is_whole(file, entry):
-                raise UserError(
-                    f"The token shard {file} is absent or damaged: it is not what its manifest "
-                    f"says. Make it again with python -m raygpt.prepare and the recipe."
-                )
+                raise _damage(file)
+            modified = file.stat().st_mtime_ns
             counts = [entry[split]["tokens"] for split in SPLITS]
             if sum(counts):  # an empty file cannot be mapped
-                tokens = np.memmap(file, TOKEN_TYPE, mode="r", shape=(sum(counts),))
-                train.append(tokens[: counts[0]])
-                validation.append(tokens[counts[0] :])
+                train.append(MappedTokens(file, modified, 0, counts[0]))
+                validation.append(MappedTokens(file, modified, *counts))
         self.train, self.validation = TokenStream(train), TokenStream(validation)
 
     @classmethod
@@ -142,11 +166,49 @@ def shard_name(number: int) -> str:
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a prepared folder; None where there is none, or no legible one."""
+    """The manifest of a prepared folder; None where there is none.
+
+    Raises UserError if it cannot be read: what it lists would else be taken for left over.
+    """
+    file = folder / MANIFEST
     try:
-        return json.loads((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError):
+        return legible_manifest(file.read_bytes())
+    except FileNotFoundError:
         return None
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{file} cannot be read ({error}). If it stays so, delete the folder, to have its "
+            f"tokens made again."
+        ) from error
+
+
+def legible_manifest(content: bytes) -> dict[str, Any]:
+    """Raises ValueError if this is no manifest."""
+    manifest = json.loads(content)
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("shards"), list):
+        raise ValueError("it is no manifest of token shards")
+    return manifest
+
+
+def has_tokenizer(folder: Path, manifest: dict[str, Any]) -> bool:
+    """Whether the tokenizer of a prepared folder is there and is what the manifest says."""
+    try:
+        contents = [(folder / TOKENIZER / name).read_bytes() for name in TOKENIZER_FILES]
+    except OSError:
+        return False
+    return tokenizer_sha256(contents) == manifest["tokenizer_sha256"]
+
+
+def tokenizer_sha256(contents: Sequence[bytes]) -> str:
+    """The SHA-256 of TOKENIZER_FILES, one after the other, as hexadecimal digits."""
+    return hashlib.sha256(b"".join(contents)).hexdigest()
+
+
+def _damage(path: Path) -> UserError:
+    return UserError(
+        f"{path} is absent or damaged: it is not what its manifest says. Make it again with "
+        f"python -m raygpt.prepare and the recipe."
+    )
 
 
 def shards_for(manifest: dict[str, Any], train_tokens: int, validation_tokens: int) -> int:
@@ -161,6 +223,20 @@ def shards_for(manifest: dict[str, Any], train_tokens: int, validation_tokens: i
         for split in SPLITS:
             found[split] += entry[split]["tokens"]
     return len(manifest["shards"])
+
+
+def damaged_shards(
+    folder: Path, manifest: dict[str, Any], train_tokens: int, validation_tokens: int
+) -> list[int]:
+    """Shards that are listed, and needed for so many tokens, but absent or not what they should
+    be.
+    """
+    needed = shards_for(manifest, train_tokens, validation_tokens)
+    return [
+        number
+        for number, entry in enumerate(manifest["shards"][:needed])
+        if not is_whole(folder / shard_name(number), entry)
+    ]
 
 
 def holds(manifest: dict[str, Any], train_tokens: int, validation_tokens: int) -> bool:

@@ -5,14 +5,18 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from raygpt.data.corpus import open_corpus
-from raygpt.data.dataset import Dataset, holds, is_whole, read_manifest, shard_name, shards_for
-from raygpt.data.shards import Manifest, OnProgress, Shards, new_manifest
+from raygpt.data.corpora.corpus import open_corpus
+from raygpt.data.corpora.parts import Corpus
+from raygpt.data.dataset import Dataset, damaged_shards, has_tokenizer, holds, read_manifest
+from raygpt.data.shards import Manifest, OnProgress, Shards, identity, new_manifest
 from raygpt.data.spread import Spread, in_processes
-from raygpt.data.store import Store, is_uri
+from raygpt.data.store import Store
 from raygpt.errors import UserError
-from raygpt.recipe.budget import budget_tokens
-from raygpt.recipe.schema import Data, Recipe
+from raygpt.recipe.corpora import is_uri
+from raygpt.recipe.schema import Data
+
+SENT_TOGETHER = 16
+"""Shards that are made before they are sent to a store."""
 
 
 def default_cache() -> Path:
@@ -20,13 +24,6 @@ def default_cache() -> Path:
     if folder := os.environ.get("RAYGPT_CACHE"):
         return Path(folder).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "raygpt"
-
-
-def prepare_for(
-    recipe: Recipe, on_progress: OnProgress | None = None, spread: Spread | None = None
-) -> Dataset:
-    """The tokens of a recipe, as much of them as are not in the cache made first; see `prepare`."""
-    return prepare(recipe.data, budget_tokens(recipe), on_progress, spread)
 
 
 def prepare(
@@ -52,47 +49,68 @@ def prepare(
             written, and a corpus that leaves a split without a document.
     """
     corpus = open_corpus(data.corpus, data.text_column)
-    new = new_manifest(corpus, data.tokenizer, data.validation_fraction, data.min_document_bytes)
-    store = Store(data.cache, new["fingerprint"]) if is_uri(data.cache or "") else None
+    identified = identity(corpus, data.tokenizer, data.validation_fraction, data.min_document_bytes)
+    fingerprint = identified["fingerprint"]
+    store = Store(data.cache, fingerprint) if is_uri(data.cache or "") else None
     cache = default_cache() if store or not data.cache else Path(data.cache)
-    folder = cache / new["fingerprint"]
+    folder = cache / fingerprint
     wanted = (train_tokens, data.validation_tokens)
+    spread = spread or in_processes()
     try:
         manifest = read_manifest(folder)
-        if manifest is None or _lacking(folder, manifest, wanted):
+        if store or manifest is None or _lacking(folder, manifest, wanted):
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / "lock"):
                 # Another process may have prepared it meanwhile.
-                shards = Shards(folder, read_manifest(folder) or new)
-                if store and _lacking(folder, shards.manifest, wanted):
-                    shards.fetch(store, *wanted)
-                if damaged := _damaged(folder, shards.manifest, wanted):
-                    shards.mend(corpus, spread or in_processes(), damaged)
-                if not holds(shards.manifest, *wanted):
-                    shards.extend(corpus, spread or in_processes(), *wanted, on_progress)
-                if store:
-                    shards.send(store)
+                shards = Shards(folder, read_manifest(folder) or new_manifest(identified, corpus))
+                _fill(shards, corpus, store, wanted, on_progress, spread)
                 manifest = shards.manifest
     except OSError as error:
         raise UserError(
             f"The token cache {folder} cannot be written ({error}). Make room, or name another "
-            f"folder in the environment variable RAYGPT_CACHE. What it held is still good."
+            f"folder in data.cache or in the environment variable RAYGPT_CACHE. What it held is "
+            f"still good."
         ) from error
     _check_splits(manifest)
     return Dataset.open(folder, *wanted)
 
 
+def _fill(
+    shards: Shards,
+    corpus: Corpus,
+    store: Store | None,
+    wanted: tuple[int, int],
+    on_progress: OnProgress | None,
+    spread: Spread,
+) -> None:
+    """Get what a folder lacks: from the store, or else from the corpus, for the store as well."""
+
+    def after_shard(train_tokens: int, text_bytes: int) -> None:
+        if on_progress:
+            on_progress(train_tokens, text_bytes)
+        # Now and then, because machines on the spot market do not live long.
+        if store and len(shards.manifest["shards"]) % SENT_TOGETHER == 0:
+            shards.send(store)
+
+    if store:
+        shards.fetch(store, *wanted)
+    shards.make_tokenizer(corpus)
+    if store:
+        shards.send(store)  # now, for the case that it refuses
+    if damaged := shards.damaged(*wanted):
+        shards.mend(corpus, spread, damaged)
+    if not holds(shards.manifest, *wanted):
+        shards.extend(corpus, spread, *wanted, after_shard)
+    if store:
+        shards.send(store)
+
+
 def _lacking(folder: Path, manifest: Manifest, wanted: tuple[int, int]) -> bool:
-    return not holds(manifest, *wanted) or bool(_damaged(folder, manifest, wanted))
-
-
-def _damaged(folder: Path, manifest: Manifest, wanted: tuple[int, int]) -> list[int]:
-    """The shards that are wanted and listed, but are absent or not what they should be."""
-    return [
-        number
-        for number, entry in enumerate(manifest["shards"][: shards_for(manifest, *wanted)])
-        if not is_whole(folder / shard_name(number), entry)
-    ]
+    return (
+        not holds(manifest, *wanted)
+        or not has_tokenizer(folder, manifest)
+        or bool(damaged_shards(folder, manifest, *wanted))
+    )
 
 
 def _check_splits(manifest: Manifest) -> None:

@@ -20,21 +20,26 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from raygpt.data.corpora.parts import Corpus, Part
 from raygpt.data.dataset import (
     DIGEST_TYPE,
     MANIFEST,
     SPLITS,
     TOKENIZER,
+    damaged_shards,
+    has_tokenizer,
     holds,
     is_whole,
+    legible_manifest,
+    read_manifest,
     shard_name,
     shards_for,
+    tokenizer_sha256,
 )
-from raygpt.data.parts import Corpus, Part
 from raygpt.data.spread import Spread
 from raygpt.data.store import Store
 from raygpt.data.tokenise import (
@@ -61,10 +66,17 @@ OnProgress = Callable[[int, int], None]
 """Is told the training tokens and the UTF-8 bytes of text that there are so far."""
 
 
-def new_manifest(
+class Source(Protocol):
+    """A folder of a cache elsewhere."""
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file; None where there is none."""
+
+
+def identity(
     corpus: Corpus, tokenizer: str, validation_fraction: float, least_bytes: int
-) -> Manifest:
-    """The manifest of a folder with no shards yet.
+) -> dict[str, Any]:
+    """Everything that decides the tokens, and a fingerprint of it.
 
     Args:
         corpus: to be tokenised.
@@ -81,15 +93,35 @@ def new_manifest(
         "bpe_training_bytes": BPE_TRAINING_BYTES,
     }
     digest = hashlib.sha256(json.dumps(decides_the_tokens, sort_keys=True).encode())
+    return {"fingerprint": digest.hexdigest()[:16], **decides_the_tokens}
+
+
+def new_manifest(identity: dict[str, Any], corpus: Corpus) -> Manifest:
+    """The manifest of a folder with no shards yet."""
     return {
-        "fingerprint": digest.hexdigest()[:16],
-        **decides_the_tokens,
+        **identity,
         "corpus": corpus.name,
-        "licence": corpus.licence,
-        "vocab_size": tokenizer_size(tokenizer),
+        "licence": corpus.licence(),
+        "vocab_size": tokenizer_size(identity["tokenizer"]),
+        "tokenizer_sha256": None,
         "exhausted": False,
         "shards": [],
     }
+
+
+def fetch(folder: Path, source: Source, train_tokens: int, validation_tokens: int) -> None:
+    """Copy what a folder lacks of so many tokens from elsewhere, as the holder of its lock.
+
+    Raises:
+        UserError: they are not there.
+    """
+    manifest = read_manifest(folder)
+    if not manifest:
+        stored = manifest_in(source)
+        if not stored:
+            raise UserError(f"{source} holds no prepared data (no {MANIFEST} in it).")
+        manifest = stored | {"tokenizer_sha256": None, "exhausted": False, "shards": []}
+    Shards(folder, manifest).fetch(source, train_tokens, validation_tokens)
 
 
 class Shards:
@@ -102,45 +134,58 @@ class Shards:
         # Of the texts in the first so many shards.
         self._digests = np.empty(0, np.uint64)
         self._digested = 0
-        self._damaged_in_store: list[int] = []
+        self._damaged_there: list[int] = []
         self._clear_leftovers()
 
-    def fetch(self, store: Store, train_tokens: int, validation_tokens: int) -> None:
-        """Take over from a store as much as is needed and not here.
+    def damaged(self, train_tokens: int, validation_tokens: int) -> list[int]:
+        """The numbers of `damaged_shards`."""
+        return damaged_shards(self.folder, self.manifest, train_tokens, validation_tokens)
+
+    def fetch(self, source: Source, train_tokens: int, validation_tokens: int) -> None:
+        """Take over from elsewhere what is needed and not here whole.
 
         What is damaged there is listed, but not taken.
+
+        Raises:
+            UserError: its tokenizer is not the one here, so neither are its tokens.
         """
-        stored = stored_manifest(store)
-        if not stored or len(stored["shards"]) < len(self.manifest["shards"]):
+        stored = manifest_in(source)
+        if not stored:
             return
-        self._fetch_tokenizer(store)
-        self.manifest["shards"] = []
+        self._fetch_tokenizer(source, stored)
+        shards = self.manifest["shards"]
         for number in range(shards_for(stored, train_tokens, validation_tokens)):
             entry = stored["shards"][number]
             file = self.folder / shard_name(number)
             if not is_whole(file, entry):
-                content = store.read(file.name)
+                content = source.read(file.name)
                 if content and hashlib.sha256(content).hexdigest() == entry["sha256"]:
                     write_file(file, content)
                 else:
-                    self._damaged_in_store.append(number)
-            self.manifest["shards"].append(entry)
-        whole = len(self.manifest["shards"]) == len(stored["shards"])
-        self.manifest["exhausted"] = stored["exhausted"] and whole
+                    self._damaged_there.append(number)
+            if number == len(shards):
+                shards.append(entry)
+                self._write_manifest()
+        if len(shards) == len(stored["shards"]):
+            self.manifest["exhausted"] |= stored["exhausted"]
         self._write_manifest()
 
     def send(self, store: Store) -> None:
         """Put into a store what it does not have, the manifest last."""
-        stored = stored_manifest(store) or {"shards": []}
-        if len(stored["shards"]) > len(self.manifest["shards"]):
-            return
-        if not stored["shards"]:
+        stored = manifest_in(store)
+        if not stored:
             for name in TOKENIZER_FILES:
                 store.write(f"{TOKENIZER}/{name}", (self.folder / TOKENIZER / name).read_bytes())
-        for number, entry in enumerate(self.manifest["shards"]):
-            if number in self._damaged_in_store or stored["shards"][number : number + 1] != [entry]:
-                store.write(shard_name(number), (self.folder / shard_name(number)).read_bytes())
-        if stored != self.manifest:
+        listed = len(stored["shards"]) if stored else 0
+        shards = self.manifest["shards"]
+        for number in (*self._damaged_there, *range(listed, len(shards))):
+            file = self.folder / shard_name(number)
+            if not is_whole(file, shards[number]):
+                return  # of those that nobody has asked for; it is found when somebody does
+            store.write(file.name, file.read_bytes())
+        self._damaged_there = []
+        # Meanwhile others may have put more there.
+        if _extent(self.manifest) > _extent(manifest_in(store)):
             store.write(MANIFEST, (self.folder / MANIFEST).read_bytes())
 
     def mend(self, corpus: Corpus, spread: Spread, damaged: Sequence[int]) -> None:
@@ -151,11 +196,14 @@ class Shards:
             spread: over what.
             damaged: their numbers.
         """
-        parts = enumerate(corpus.parts())
-        for number, part in self._tokenised(corpus, spread, (p for p in parts if p[0] in damaged)):
+        # No further, for a corpus may take long to be read to its end.
+        parts = itertools.islice(enumerate(corpus.parts()), max(damaged) + 1)
+        mended = set()
+        for number, part in self._tokenised(spread, (p for p in parts if p[0] in damaged)):
             self._write_shard(number, part)
-            if number == max(damaged):
-                break
+            mended.add(number)
+        if missing := set(damaged) - mended:
+            raise self._other_corpus(min(missing))
 
     def extend(
         self,
@@ -175,7 +223,7 @@ class Shards:
         """
         shards = self.manifest["shards"]
         parts = itertools.islice(enumerate(corpus.parts()), len(shards), None)
-        for number, part in self._tokenised(corpus, spread, parts):
+        for number, part in self._tokenised(spread, parts):
             self._write_shard(number, part)
             if on_progress:
                 on_progress(
@@ -189,25 +237,50 @@ class Shards:
             self._write_manifest()
 
     def _tokenised(
-        self, corpus: Corpus, spread: Spread, parts: Iterator[tuple[int, Part]]
+        self, spread: Spread, parts: Iterator[tuple[int, Part]]
     ) -> Iterator[tuple[int, TokenisedPart]]:
         """Numbered parts, in order."""
+        tokenizer = Tokenizer.load(self.folder / TOKENIZER)
         least_bytes = self.manifest["min_document_bytes"]
-        return spread(partial(_numbered, self._tokenizer(corpus), least_bytes), parts)
+        return spread(partial(_numbered, tokenizer, least_bytes), parts)
 
-    def _tokenizer(self, corpus: Corpus) -> Tokenizer:
-        """The folder's; made if it has none."""
-        folder = self.folder / TOKENIZER
-        if folder.exists():
-            return Tokenizer.load(folder)
+    def make_tokenizer(self, corpus: Corpus) -> None:
+        """Make the folder's tokenizer, or make it again if it is damaged."""
+        if has_tokenizer(self.folder, self.manifest):
+            return
         if self.manifest["tokenizer"] == "gpt2":
             tokenizer = gpt2_tokenizer()
         else:
             tokenizer = train_tokenizer(self.manifest["tokenizer"], self._training_text(corpus))
-        part = folder.with_name(f"{TOKENIZER}.part")
-        tokenizer.save(part)
-        part.replace(folder)
-        return tokenizer
+        self._take_tokenizer([tokenizer.files[name] for name in TOKENIZER_FILES])
+
+    def _fetch_tokenizer(self, source: Source, stored: Manifest) -> None:
+        ours, theirs = self.manifest["tokenizer_sha256"], stored["tokenizer_sha256"]
+        if ours not in (None, theirs):
+            raise UserError(
+                f"{self.folder} and {source} have tokens of the same corpus by different "
+                f"tokenizers, made by different versions perhaps. Delete one of them."
+            )
+        if not has_tokenizer(self.folder, stored):
+            contents = [source.read(f"{TOKENIZER}/{name}") or b"" for name in TOKENIZER_FILES]
+            if tokenizer_sha256(contents) == theirs:
+                self._take_tokenizer(contents)
+
+    def _take_tokenizer(self, contents: Sequence[bytes]) -> None:
+        """Write the tokenizer's files, and only then the manifest that says which they are."""
+        digest = tokenizer_sha256(contents)
+        if self.manifest["tokenizer_sha256"] not in (None, digest):
+            raise UserError(
+                f"The tokenizer in {self.folder / TOKENIZER} was damaged, and the corpus "
+                f"{self.manifest['corpus']} no longer gives what it was, perhaps with another "
+                f"version of the package tokenizers. {self._delete()}"
+            )
+        folder = self.folder / TOKENIZER
+        folder.mkdir(exist_ok=True)
+        for name, content in zip(TOKENIZER_FILES, contents, strict=True):
+            write_file(folder / name, content)
+        self.manifest["tokenizer_sha256"] = digest
+        self._write_manifest()
 
     def _training_text(self, corpus: Corpus) -> Iterator[str]:
         """What a tokenizer is trained on: documents at the start of the corpus, none held out."""
@@ -241,11 +314,7 @@ class Shards:
         }
         shards = self.manifest["shards"]
         if number < len(shards) and shards[number] != entry:
-            raise UserError(
-                f"The token shard {self.folder / shard_name(number)} was damaged, and the corpus "
-                f"{self.manifest['corpus']} no longer gives what it held. Delete the folder "
-                f"{self.folder} to have all of it made again."
-            )
+            raise self._other_corpus(number)
         write_file(self.folder / shard_name(number), content)
         shards[number : number + 1] = [entry]
         self._write_manifest()
@@ -270,15 +339,14 @@ class Shards:
         self._digests = np.sort(np.concatenate([self._digests, digests]), kind="stable")
         self._digested += 1
 
-    def _fetch_tokenizer(self, store: Store) -> None:
-        if (self.folder / TOKENIZER).exists():
-            return
-        part = self.folder / f"{TOKENIZER}.part"
-        part.mkdir()
-        for name in TOKENIZER_FILES:
-            (part / name).write_bytes(store.read(f"{TOKENIZER}/{name}") or b"")
-        Tokenizer.load(part)
-        part.replace(self.folder / TOKENIZER)
+    def _other_corpus(self, number: int) -> UserError:
+        return UserError(
+            f"The token shard {self.folder / shard_name(number)} was damaged, and the corpus "
+            f"{self.manifest['corpus']} no longer gives what it held. {self._delete()}"
+        )
+
+    def _delete(self) -> str:
+        return f"Delete the folder {self.folder} to have all of it made again."
 
     def _write_manifest(self) -> None:
         content = json.dumps(self.manifest, indent=2).encode()
@@ -301,12 +369,18 @@ def _numbered(
     return number, tokenise(tokenizer, least_bytes, part)
 
 
-def stored_manifest(store: Store) -> Manifest | None:
-    """The manifest in a store; None where there is none, or no legible one."""
+def manifest_in(source: Source) -> Manifest | None:
+    """The manifest at a source; None where there is none, or no legible one."""
+    content = source.read(MANIFEST)
     try:
-        return json.loads(store.read(MANIFEST) or b"null")
+        return content and legible_manifest(content)
     except ValueError:
         return None
+
+
+def _extent(manifest: Manifest | None) -> tuple[int, bool]:
+    """How far a manifest goes."""
+    return (len(manifest["shards"]), manifest["exhausted"]) if manifest else (-1, False)
 
 
 def write_file(file: Path, content: bytes) -> None:

@@ -29,7 +29,9 @@ def in_processes(tasks: int | None = None) -> Spread:
     Args:
         tasks: how many at once; None for the cores that there are.
     """
-    at_once = tasks or os.cpu_count() or 1
+    # Fewer than the machine has, in a container or under a batch system; macOS does not say.
+    allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
+    at_once = tasks or len(allowed)
 
     def spread(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         items = iter(items)
@@ -46,8 +48,8 @@ def in_processes(tasks: int | None = None) -> Spread:
             yield from (call.result() for call in ahead(calls, at_once + 2))
         except BrokenProcessPool:
             raise UserError(
-                "A process that tokenised was killed, perhaps for want of memory. What was "
-                "finished is kept; run the command again, with less beside it."
+                "A process that tokenised was killed, perhaps for want of memory, or could not "
+                "start. What was finished is kept; run the command again, with less beside it."
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)
@@ -56,12 +58,19 @@ def in_processes(tasks: int | None = None) -> Spread:
 
 
 def ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
-    """The items, each after `count` more have been taken, as long as there are so many."""
+    """The items, each after `count` more have been taken, as long as there are so many.
+
+    If no more can be taken because of an error, it is raised after all that have been.
+    """
     waiting: deque[Item] = deque()
-    for item in items:
-        waiting.append(item)
-        if len(waiting) > count:
-            yield waiting.popleft()
+    try:
+        for item in items:
+            waiting.append(item)
+            if len(waiting) > count:
+                yield waiting.popleft()
+    except Exception:
+        yield from waiting
+        raise
     yield from waiting
 
 

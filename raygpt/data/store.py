@@ -5,11 +5,6 @@ import re
 from raygpt.errors import UserError
 
 
-def is_uri(cache: str) -> bool:
-    """Whether a cache is named by a URI rather than a path."""
-    return re.match(r"[a-z][a-z0-9+.-]*://", cache) is not None
-
-
 class Store:
     """The files of one folder in an object store.
 
@@ -24,12 +19,17 @@ class Store:
     def __init__(self, uri: str, folder: str):
         from pyarrow.fs import FileSystem
 
-        self.uri = uri
+        # Without the key and secret that it may hold.
+        self._name = re.sub(r"//[^/@]*@", "//…@", uri)
         try:
             self._filesystem, path = FileSystem.from_uri(uri)
         except (OSError, ValueError) as error:
             raise self._error("opened", error) from error
         self._path = f"{path.rstrip('/')}/{folder}"
+        self._has_folders = self._filesystem.type_name in ("local", "hdfs")
+
+    def __str__(self) -> str:
+        return self._name
 
     def read(self, name: str) -> bytes | None:
         """The content of a file; None where there is none."""
@@ -38,21 +38,26 @@ class Store:
                 return stream.read()
         except FileNotFoundError:
             return None
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise self._error("read", error) from error
 
     def write(self, name: str, content: bytes) -> None:
-        """Put a file there, whole."""
+        """Put a file there: nobody sees it before it is whole."""
+        path = f"{self._path}/{name}"
         try:
-            # What has directories wants them made; an object store does nothing here.
-            self._filesystem.create_dir(f"{self._path}/{name}".rpartition("/")[0])
-            with self._filesystem.open_output_stream(f"{self._path}/{name}") as stream:
+            if self._has_folders:
+                self._filesystem.create_dir(path.rpartition("/")[0])
+            # In an object store a file appears when its stream is closed.
+            written = f"{path}.part" if self._has_folders else path
+            with self._filesystem.open_output_stream(written) as stream:
                 stream.write(content)
-        except OSError as error:
+            if self._has_folders:
+                self._filesystem.move(written, path)
+        except (OSError, ValueError) as error:
             raise self._error("written", error) from error
 
     def _error(self, done: str, error: Exception) -> UserError:
         return UserError(
-            f"data.cache: {self.uri} cannot be {done} ({error}). Check its name, the network and "
+            f"data.cache: {self} cannot be {done} ({error}). Check its name, the network and "
             f"your credentials for it, or name a folder instead."
         )

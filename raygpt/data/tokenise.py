@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raygpt.data.parts import Part
+from raygpt.data.corpora.parts import Part
 from raygpt.data.tokenizer import Tokenizer
 
 TOKEN_TYPE = np.dtype("<u2")

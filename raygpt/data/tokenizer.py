@@ -10,7 +10,7 @@ import importlib.util
 import json
 import re
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -54,11 +54,12 @@ class Tokenizer:
     end_of_document  the id that ends every document, always the last one
     token_bytes      int64 array (vocab_size,): UTF-8 bytes each token stands for; the end of a
                      document stands for none
+    files            the contents of vocab.json and merges.txt, by their names
     """
 
     def __init__(self, vocabulary: bytes, merges: bytes):
         """From the contents of vocab.json and merges.txt."""
-        self._files = {VOCABULARY_FILE: vocabulary, MERGES_FILE: merges}
+        self.files = {VOCABULARY_FILE: vocabulary, MERGES_FILE: merges}
         ids = json.loads(vocabulary)
         self.vocab_size = len(ids)
         self.end_of_document = ids.pop(END_OF_DOCUMENT)
@@ -78,7 +79,12 @@ class Tokenizer:
 
     def encode(self, text: str) -> np.ndarray:
         """The uint32 ids of a text. "<|endoftext|>" in it is text like any other."""
-        return self._encoding.encode_to_numpy(text, disallowed_special=())
+        try:
+            return self._encoding.encode_to_numpy(text, disallowed_special=())
+        except ValueError:  # tiktoken gives up on a piece such as a million spaces
+            pieces = (text[begin : begin + 2**16] for begin in range(0, len(text), 2**16))
+            encode = partial(self._encoding.encode_to_numpy, disallowed_special=())
+            return np.concatenate(list(map(encode, pieces)))
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; bytes that are not UTF-8 come out as U+FFFD."""
@@ -89,12 +95,12 @@ class Tokenizer:
         return self._encoding.decode_bytes([int(id_) for id_ in ids])
 
     def __reduce__(self):
-        return _unpickled, (self._files[VOCABULARY_FILE], self._files[MERGES_FILE])
+        return _unpickled, (self.files[VOCABULARY_FILE], self.files[MERGES_FILE])
 
     def save(self, folder: Path) -> None:
         """Write vocab.json and merges.txt, which transformers' GPT2TokenizerFast loads too."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name, content in self._files.items():
+        for name, content in self.files.items():
             (folder / name).write_bytes(content)
 
     @classmethod

@@ -18,3 +18,8 @@ HUB = re.compile(
     r"hub:(?P<dataset>[\w.-]+/[\w.-]+)(:(?P<config>[^:@\s]+))?(@(?P<revision>[\w./-]+))?"
 )
 FILES = re.compile(r"(?P<kind>dump|jsonl):(?P<path>.*\S.*)")
+
+
+def is_uri(cache: str) -> bool:
+    """Whether a token cache is named by a URI, such as s3://bucket/raygpt, rather than a path."""
+    return re.match(r"[a-z][a-z0-9+.-]*://", cache) is not None

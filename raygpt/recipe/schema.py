@@ -57,7 +57,7 @@ def _corpus(value: str) -> str:
 
 
 def _cache(value: str) -> str:
-    return value if re.match(r"[a-z][a-z0-9+.-]*://", value) else _absolute(value)
+    return value if corpora.is_uri(value) else _absolute(value)
 
 
 def _absolute(value: str) -> str:

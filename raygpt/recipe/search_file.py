@@ -9,6 +9,7 @@ from itertools import chain, combinations, islice, product
 from pathlib import Path
 from typing import Any
 
+from raygpt.recipe.budget import tokens_per_step
 from raygpt.recipe.consistency import Contradiction, contradictions
 from raygpt.recipe.errors import RecipeError, all_of, allowed
 from raygpt.recipe.fields import (
@@ -90,6 +91,22 @@ class SearchFile:
     def baseline(self) -> Recipe:
         """The first trial's recipe, which also stands for all where they hardly differ."""
         return self.recipe(self.start_values())
+
+    def recipes_at_extremes(self) -> list[Recipe]:
+        """Recipes with one value at an end of its range, and the others low."""
+        low = {key: found.extremes()[0] for key, found in self.ranges.items()}
+        return [self.recipe(low)] + [
+            self.recipe(low | {key: value})
+            for key, found in self.ranges.items()
+            for value in found.extremes()
+        ]
+
+    def largest_budget(self) -> int:
+        """Tokens that no trial's budget exceeds, into steps of whatever size it is rounded."""
+        return max(
+            recipe.training.tokens + tokens_per_step(recipe)
+            for recipe in self.recipes_at_extremes()
+        )
 
     def single_recipe(self) -> Recipe:
         """The one recipe that a file without ranges says. RecipeError if it has ranges."""

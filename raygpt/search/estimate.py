@@ -84,7 +84,7 @@ def plan_search(search_file: SearchFile, at_once: int) -> Plan:
         simulation.seconds + math.ceil(number / at_once) * full
         for simulation, number in zip(searches, runs, strict=True)
     ]
-    corners = [rung_costs(recipe)[-1] for recipe in recipes_at_extremes(search_file)]
+    corners = [rung_costs(recipe)[-1] for recipe in search_file.recipes_at_extremes()]
     deciles = statistics.quantiles(tokens, n=10, method="inclusive")
     return Plan(
         tokens=statistics.mean(tokens),
@@ -168,16 +168,6 @@ def recipes_at_random(search_file: SearchFile) -> list[Recipe]:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     optuna.logging.set_verbosity(verbosity)
     return [search_file.recipe(suggest_values(search_file, study.ask())) for _ in range(RECIPES)]
-
-
-def recipes_at_extremes(search_file: SearchFile) -> list[Recipe]:
-    """Recipes with one value at an end of its range, and the others low, the dearest among them."""
-    low = {name: found.extremes()[0] for name, found in search_file.ranges.items()}
-    return [search_file.recipe(low)] + [
-        search_file.recipe(low | {name: value})
-        for name, found in search_file.ranges.items()
-        for value in found.extremes()
-    ]
 
 
 def most_confirming_runs(search_file: SearchFile) -> int:

@@ -1,6 +1,6 @@
 """Tokens on a cluster: made by all its cores, and brought once to each node that trains."""
 
-import json
+import contextlib
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -9,26 +9,17 @@ from typing import Any
 
 import ray
 from filelock import FileLock
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raygpt.data.dataset import (
-    MANIFEST,
-    TOKENIZER,
-    Dataset,
-    holds,
-    is_whole,
-    read_manifest,
-    shard_name,
-    shards_for,
-)
+from raygpt.data.dataset import Dataset
 from raygpt.data.prepare import default_cache
-from raygpt.data.shards import write_file
+from raygpt.data.shards import fetch
 from raygpt.data.spread import Item, Result, ahead, in_processes
-from raygpt.data.tokenizer import TOKENIZER_FILES
+from raygpt.data.store import Store
 from raygpt.errors import UserError
-from raygpt.recipe.budget import budget_tokens
-from raygpt.recipe.schema import Recipe
+from raygpt.recipe.corpora import is_uri
+from raygpt.recipe.search_file import SearchFile
 
 
 def in_ray_tasks(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
@@ -48,13 +39,22 @@ def in_ray_tasks(function: Callable[[Item], Result], items: Iterable[Item]) -> I
 
 
 def _get(reference: ray.ObjectRef) -> Any:
-    """What a task returned; an error of the user's as it was raised there."""
+    """What a task returned; an error of the user's as it was raised there.
+
+    Raises:
+        UserError: that, or Ray has lost the task, having tried again.
+    """
     try:
         return ray.get(reference)
-    except RayError as error:
-        if isinstance(cause := getattr(error, "cause", None), UserError):
-            raise cause from None
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
         raise
+    except RayError as error:
+        raise UserError(
+            f"Ray lost a task that handled tokens ({type(error).__name__}: "
+            f"{str(error).strip().splitlines()[0]}). What was finished is kept; start again."
+        ) from error
 
 
 def _call(function: Callable[[Item], Result], item: Item) -> Result:
@@ -69,73 +69,78 @@ class PreparedTokens:
     """On the node of the search itself."""
     node: str
     """Ray's id of that node."""
+    store: str | None
+    """URI of the object store that has them as well, if one has."""
     train_tokens: int
     validation_tokens: int
 
     @classmethod
-    def of(cls, dataset: Dataset, recipe: Recipe) -> "PreparedTokens":
-        """Those of a dataset that was prepared on this node."""
+    def of(cls, dataset: Dataset, search_file: SearchFile) -> "PreparedTokens":
+        """Those of a dataset that was prepared for a search on this node."""
+        data = search_file.baseline().data
         return cls(
             str(dataset.folder.absolute()),
             ray.get_runtime_context().get_node_id(),
-            budget_tokens(recipe),
-            recipe.data.validation_tokens,
+            data.cache if is_uri(data.cache or "") else None,
+            search_file.largest_budget(),
+            data.validation_tokens,
         )
 
     def open(self) -> Dataset:
         """Open them on any node of the cluster, brought there first if need be.
 
-        A folder that this node reaches under the same path is used as it is. Otherwise they come
-        through Ray's object store into this node's cache, once for all trials here.
+        A folder that this node reaches under the same path is used if it has what is needed.
+        Otherwise they come from the object store, or else through Ray's, into this node's cache,
+        once for all trials here.
 
         Raises:
             UserError: they cannot be had.
         """
         folder, wanted = Path(self.folder), (self.train_tokens, self.validation_tokens)
-        if not (folder / MANIFEST).exists():
-            folder = default_cache() / folder.name
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                with FileLock(folder / "lock"):
-                    self._bring(folder)
-            except OSError as error:
-                raise UserError(
-                    f"The token cache {folder} of the node {socket.gethostname()} cannot be "
-                    f"written ({error}). Make room there, or name another folder in its "
-                    f"environment variable RAYGPT_CACHE."
-                ) from error
+        with contextlib.suppress(UserError, OSError):
+            return Dataset.open(folder, *wanted)
+        folder = default_cache() / folder.name
+        source = (
+            Store(self.store, folder.name) if self.store else NodeFolder(self.node, self.folder)
+        )
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / "lock"):
+                fetch(folder, source, *wanted)
+        except OSError as error:
+            raise UserError(
+                f"The token cache {folder} of the node {socket.gethostname()} cannot be "
+                f"written ({error}). Make room there, or name another folder in its "
+                f"environment variable RAYGPT_CACHE."
+            ) from error
         return Dataset.open(folder, *wanted)
 
-    def _bring(self, folder: Path) -> None:
-        """Copy what a folder of this node lacks from the node of the search."""
-        on_its_node = NodeAffinitySchedulingStrategy(self.node, soft=False)
-        read = ray.remote(num_cpus=0, scheduling_strategy=on_its_node)(_read)
 
-        def copy(name: str) -> None:
-            write_file(folder / name, _get(read.remote(f"{self.folder}/{name}")))
+class NodeFolder:
+    """A folder of another node's, read through Ray's object store.
 
-        content = _get(read.remote(f"{self.folder}/{MANIFEST}"))
-        manifest = json.loads(content)
-        (folder / TOKENIZER).mkdir(exist_ok=True)
-        for name in TOKENIZER_FILES:
-            copy(f"{TOKENIZER}/{name}")
-        needed = shards_for(manifest, self.train_tokens, self.validation_tokens)
-        for number, entry in enumerate(manifest["shards"][:needed]):
-            if not is_whole(folder / shard_name(number), entry):
-                copy(shard_name(number))
-        # Only now, because what a manifest lists is there.
-        manifest["exhausted"] &= needed == len(manifest["shards"])
-        manifest["shards"] = manifest["shards"][:needed]
-        ours = read_manifest(folder)
-        if not ours or not holds(ours, self.train_tokens, self.validation_tokens):
-            write_file(folder / MANIFEST, json.dumps(manifest, indent=2).encode())
+    Args:
+        node: Ray's id of the node.
+        folder: there.
+    """
+
+    def __init__(self, node: str, folder: str):
+        on_the_node = NodeAffinitySchedulingStrategy(node, soft=False)
+        self._read = ray.remote(num_cpus=0, scheduling_strategy=on_the_node)(_read)
+        self._folder = folder
+
+    def __str__(self) -> str:
+        return self._folder
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file; None where there is none."""
+        return _get(self._read.remote(f"{self._folder}/{name}"))
 
 
-def _read(file: str) -> bytes:
+def _read(file: str) -> bytes | None:
     try:
         return Path(file).read_bytes()
+    except FileNotFoundError:
+        return None
     except OSError as error:
-        raise UserError(
-            f"The tokens of this search cannot be read where it runs, on {socket.gethostname()}: "
-            f"{file}: {error.strerror}. Start it again with --resume to have them made again."
-        ) from error
+        raise UserError(f"{file} on {socket.gethostname()} cannot be read: {error}") from error

@@ -49,7 +49,7 @@ def run_search(
     """
     search = search_file.search
     recipe = search_file.baseline()
-    tokens = PreparedTokens.of(dataset, recipe)
+    tokens = PreparedTokens.of(dataset, search_file)
     tables = RunTables(
         folder, search_file.ranges, dataset.fingerprints(recipe.data.validation_tokens)
     )

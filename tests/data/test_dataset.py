@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from raygpt.data import jsonl
+from raygpt.data.corpora import jsonl
 from raygpt.data.dataset import Dataset, TokenStream
 from raygpt.data.prepare import prepare
 from raygpt.errors import UserError

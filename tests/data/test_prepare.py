@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raygpt.data import jsonl
+from raygpt.data.corpora import jsonl
 from raygpt.data.dataset import Dataset
 from raygpt.data.prepare import default_cache, prepare
 from raygpt.data.spread import in_processes
@@ -88,7 +88,7 @@ def contents(folder):
 def command(corpus, cache, tasks=1):
     """A process that prepares everything and prints a line a shard."""
     program = f"""
-from raygpt.data import jsonl
+from raygpt.data.corpora import jsonl
 from raygpt.data.prepare import prepare
 from raygpt.data.spread import in_processes
 from raygpt.recipe.schema import Data

@@ -11,8 +11,9 @@ import pytest
 
 from raygpt.data.dataset import read_manifest
 from raygpt.data.prepare import prepare
-from raygpt.data.store import Store, is_uri
+from raygpt.data.store import Store
 from raygpt.errors import UserError
+from raygpt.recipe.corpora import is_uri
 from raygpt.recipe.schema import Data
 
 KEY = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
@@ -60,7 +61,7 @@ def corpus(tmp_path):
 @pytest.fixture
 def machine(tmp_path, monkeypatch, corpus, uri):
     """Prepares the corpus as if on a machine of that name; says how many shards it made itself."""
-    monkeypatch.setattr("raygpt.data.jsonl.PART_BYTES", 4000)
+    monkeypatch.setattr("raygpt.data.corpora.jsonl.PART_BYTES", 4000)
     data = Data(
         corpus=corpus,
         tokenizer="bpe-280",

@@ -6,13 +6,14 @@ from functools import partial
 
 import pytest
 
-from raygpt.data import jsonl
-from raygpt.data.dataset import MANIFEST, Dataset
+from raygpt.data.corpora import jsonl
+from raygpt.data.dataset import Dataset
 from raygpt.data.prepare import prepare
 from raygpt.data.spread import in_processes
+from raygpt.data.store import Store
 from raygpt.errors import UserError
 from raygpt.recipe.schema import Data
-from raygpt.search import cluster
+from raygpt.search import cluster, preparation
 from raygpt.search.preparation import PreparedTokens, in_ray_tasks
 
 # After `cluster`, which sets up what Ray reads when it is imported.
@@ -82,46 +83,86 @@ def refuse(number):
     return number
 
 
-def tokens_of(dataset, train_tokens, validation_tokens):
+def tokens_of(folder, train_tokens, validation_tokens):
+    """As on another node, which reaches nothing below the folder's path if that is not there."""
     node = ray.get_runtime_context().get_node_id()
-    return PreparedTokens(str(dataset.folder), node, train_tokens, validation_tokens)
+    return PreparedTokens(str(folder), node, None, train_tokens, validation_tokens)
 
 
 def test_where_the_folder_is_reached_it_is_used(whole):
-    opened = tokens_of(whole, 1000, 100).open()
+    opened = tokens_of(whole.folder, 1000, 100).open()
     assert opened.folder == whole.folder
     assert 1 < len(opened.shards) < len(whole.shards)
 
 
-def test_elsewhere_what_is_needed_is_brought_once(whole, tmp_path):
-    some, more = tokens_of(whole, 1000, 100), tokens_of(whole, 4000, 100)
-    some._bring(tmp_path)
-    brought = Dataset.open(tmp_path, 1000, 100)
-    assert brought.shards == Dataset.open(whole.folder, 1000, 100).shards
+@pytest.fixture
+def node(monkeypatch, tmp_path):
+    """The cache of a node that has the path of the search's cache, with something else in it."""
+    monkeypatch.setenv("RAYGPT_CACHE", str(tmp_path / "node"))
+    return tmp_path / "node"
+
+
+@pytest.fixture
+def elsewhere(whole, monkeypatch):
+    """Makes tokens that this node cannot open where the search has them."""
+    openly = Dataset.open
+
+    def open_here(folder, *wanted):
+        if folder == whole.folder:
+            raise PermissionError(folder)
+        return openly(folder, *wanted)
+
+    monkeypatch.setattr(Dataset, "open", open_here)
+    return lambda train, validation: tokens_of(whole.folder, train, validation)
+
+
+def test_elsewhere_what_is_needed_is_brought_once(whole, elsewhere, node):
+    brought = elsewhere(1000, 100).open()
+    assert brought.folder == node / whole.folder.name
+    assert brought.shards == whole.shards[: len(brought.shards)]
+    assert 1 < len(brought.shards) < len(whole.shards)
     assert brought.manifest["exhausted"] is False
     assert brought.tokenizer.decode(brought.train.read(0, 50)).startswith("the river ")
-    untouched = (tmp_path / "00000.tokens").stat().st_ino
-    more._bring(tmp_path)
-    assert Dataset.open(tmp_path, 4000, 100).shards == Dataset.open(whole.folder, 4000, 100).shards
-    assert (tmp_path / "00000.tokens").stat().st_ino == untouched
+    untouched = (brought.folder / "00000.tokens").stat().st_ino
+    more = elsewhere(4000, 100).open()
+    assert more.shards == whole.shards[: len(more.shards)]
+    assert len(more.shards) > len(brought.shards)
+    assert (brought.folder / "00000.tokens").stat().st_ino == untouched
     # What is there beyond the need of another search stays listed.
-    before = contents(tmp_path)
-    some._bring(tmp_path)
-    assert contents(tmp_path) == before
+    before = contents(node)
+    elsewhere(1000, 100).open()
+    assert contents(node) == before
+    assert contents(elsewhere(EVERYTHING, EVERYTHING).open().folder) == contents(whole.folder)
 
 
 @pytest.mark.parametrize("harm", [lambda c: c[:-2], lambda c: b"\0" + c[1:]])
-def test_what_was_damaged_there_is_brought_again(whole, tmp_path, harm):
-    shutil.copytree(whole.folder, tmp_path, dirs_exist_ok=True)
-    shard = tmp_path / "00001.tokens"
-    shard.write_bytes(harm(shard.read_bytes()))
-    tokens_of(whole, EVERYTHING, EVERYTHING)._bring(tmp_path)
-    assert contents(tmp_path) == contents(whole.folder)
+@pytest.mark.parametrize("name", ["00001.tokens", "tokenizer/merges.txt"])
+def test_what_was_damaged_there_is_brought_again(whole, elsewhere, node, name, harm):
+    shutil.copytree(whole.folder, node / whole.folder.name)
+    file = node / whole.folder.name / name
+    file.write_bytes(harm(file.read_bytes()))
+    elsewhere(EVERYTHING, EVERYTHING).open()
+    assert contents(node / whole.folder.name) == contents(whole.folder)
 
 
-def test_a_node_that_has_lost_it_is_told_of(whole, tmp_path, monkeypatch):
-    monkeypatch.setenv("RAYGPT_CACHE", str(tmp_path / "cache"))
-    lost = tokens_of(whole, 1000, 100)
-    lost = PreparedTokens(f"{whole.folder}-gone", lost.node, 1000, 100)
-    with pytest.raises(UserError, match=f"{whole.folder}-gone/{MANIFEST}"):
-        lost.open()
+def test_a_node_that_has_less_at_the_same_path_gets_the_rest(make, whole, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAYGPT_CACHE", str(tmp_path))
+    some = make(tmp_path, in_processes(1), 1000, 100)
+    source = tokens_of(some.folder, EVERYTHING, EVERYTHING)
+    monkeypatch.setattr(
+        preparation,
+        "NodeFolder",
+        lambda *_: Store(f"file://{whole.folder.parent}", whole.folder.name),
+    )
+    assert contents(source.open().folder) == contents(whole.folder)
+
+
+def test_an_object_store_is_asked_rather_than_the_node(make, whole, node, tmp_path):
+    uri = f"file://{whole.folder.parent}"
+    tokens = PreparedTokens(f"/nowhere/{whole.folder.name}", "no node", uri, 1000, 100)
+    assert tokens.open().folder == node / whole.folder.name
+
+
+def test_what_is_nowhere_is_told_of(node):
+    with pytest.raises(UserError, match=r"/nowhere/0123 holds no prepared data"):
+        tokens_of("/nowhere/0123", 1000, 100).open()

@@ -6,7 +6,7 @@ from raygpt.search.cluster import Placement
 from raygpt.search.preparation import PreparedTokens
 from raygpt.search.trial import signs_of_life, trainable, trial_config
 
-TOKENS = PreparedTokens("/cache/0123", "node", train_tokens=1000, validation_tokens=100)
+TOKENS = PreparedTokens("/cache/0123", "node", None, train_tokens=1000, validation_tokens=100)
 
 
 def test_a_trial_is_told_everything_in_plain_values(search_file):

@@ -25,10 +25,11 @@ from pathlib import Path
 from typing import BinaryIO
 from xml.etree import ElementTree
 
-from raygpt.data.parts import Corpus, Part
-from raygpt.data.wikitext import CLEANING, HIDDEN_LINKS, prose
+from raygpt.data.corpora.parts import Corpus, Part
+from raygpt.data.corpora.wikitext import CLEANING, HIDDEN_LINKS, prose
 from raygpt.errors import UserError
 
+# As with `parts.PART_BYTES`, a change of these is one of `shards.FORMAT` too.
 PART_BYTES = 3 * 2**20  # of pages; a part goes on to the end of its last page
 PART_COMPRESSED_BYTES = 3 * 2**18  # of streams, which hold three to four times as much
 # MediaWiki takes no page above 2 MiB. Only files of something else have more between two ends.
@@ -76,7 +77,7 @@ def dump_corpus(name: str, pattern: str) -> Corpus:
     return Corpus(
         name=name,
         revision=_revision(files),
-        licence=_licence(files[0], heads[0]),
+        licence=functools.partial(_licence, files[0], heads[0]),
         parts=functools.partial(_parts, files, [_hidden_links(head) for head in heads]),
     )
 

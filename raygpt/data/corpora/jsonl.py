@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from raygpt.data.corpora.parts import PART_BYTES, Corpus, Part
 from raygpt.data.digest import sha256_of
-from raygpt.data.parts import PART_BYTES, Corpus, Part
 from raygpt.errors import UserError
 
 OPENERS = {".gz": gzip.open, ".xz": lzma.open}
@@ -48,13 +48,17 @@ def jsonl_corpus(name: str, pattern: str, text_column: str) -> Corpus:
             f"No file matches {pattern!r} (data.corpus: {name}, looked up from {Path.cwd()}). "
             f"Give a JSON-lines file, or a pattern such as jsonl:texts/*.jsonl.gz."
         )
-    contents = [(file.name, file.stat().st_size, sha256_of(file)) for file in files]
-    # Where parts begin decides how the tokens lie in shards.
-    digest = hashlib.sha256(json.dumps([text_column, PART_BYTES, contents]).encode()).hexdigest()
+    contents = []
+    for file in files:
+        try:
+            contents.append((file.name, file.stat().st_size, sha256_of(file)))
+        except OSError as error:
+            raise _unreadable(file, error) from error
+    digest = hashlib.sha256(json.dumps([text_column, contents]).encode()).hexdigest()
     return Corpus(
         name=name,
         revision=f"jsonl sha256:{digest}",
-        licence=None,
+        licence=lambda: None,
         parts=partial(_parts, files, text_column),
     )
 
@@ -62,11 +66,13 @@ def jsonl_corpus(name: str, pattern: str, text_column: str) -> Corpus:
 def _parts(files: Sequence[Path], text_column: str) -> Iterator[Part]:
     """Parts that carry their lines: small files together, large ones cut."""
     gathered: list[Lines] = []
+    size = 0
     for lines in itertools.chain.from_iterable(map(_cut, files)):
         gathered.append(lines)
-        if sum(len(lines.content) for lines in gathered) >= PART_BYTES:
+        size += len(lines.content)
+        if size >= PART_BYTES:
             yield partial(_read, gathered, text_column)
-            gathered = []
+            gathered, size = [], 0
     if gathered:
         yield partial(_read, gathered, text_column)
 
@@ -82,10 +88,14 @@ def _cut(file: Path) -> Iterator[Lines]:
                 yield Lines(str(file), line, content)
                 line += content.count(b"\n")
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise UserError(
-            f"{file} cannot be read ({error}). If it is cut short or damaged, copy or compress "
-            f"it again."
-        ) from error
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{file} cannot be read ({error}). If it is cut short or damaged, copy or compress it "
+        f"again."
+    )
 
 
 def _read(gathered: Sequence[Lines], text_column: str) -> Iterator[str]:

@@ -22,13 +22,13 @@ class Corpus:
     """A source of documents.
 
     `revision` identifies the content: equal revisions hold equal parts in equal order, whatever
-    reads them. `licence` is None where it is not known. `parts()` finds the parts in order, and
+    reads them. `licence()` is None where it is not known. `parts()` finds the parts in order, and
     touches no more of the source than it has got to.
     """
 
     name: str
     revision: str
-    licence: str | None
+    licence: Callable[[], str | None]
     parts: Callable[[], Iterator[Part]]
 
     def documents(self) -> Iterator[str]:

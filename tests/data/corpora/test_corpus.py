@@ -1,6 +1,6 @@
 import pytest
 
-from raygpt.data.corpus import WIKIPEDIA, open_corpus
+from raygpt.data.corpora.corpus import WIKIPEDIA, open_corpus
 
 
 def test_sample_is_106_articles(sample):
@@ -8,7 +8,7 @@ def test_sample_is_106_articles(sample):
     assert 2.5e6 < sum(len(text.encode()) for text in sample) < 3.2e6
     assert sample[0].startswith("Anarchism is a political philosophy")
     corpus = open_corpus("sample")
-    assert corpus.licence.startswith("CC BY-SA")
+    assert corpus.licence().startswith("CC BY-SA")
     assert "gensim" in corpus.revision
     assert "sha256:" in corpus.revision
 
@@ -19,7 +19,7 @@ def test_a_name_says_what_is_read(tmp_path):
     assert list(corpus.documents()) == ["one"]
     commit = "0123456789" * 4
     assert open_corpus("wikipedia").revision.startswith("wikimedia/wikipedia 20231101.en@b04c8d1c")
-    assert open_corpus("wikipedia").licence.startswith("CC BY-SA")
+    assert open_corpus("wikipedia").licence().startswith("CC BY-SA")
     simple = open_corpus(f"wikipedia:20231101.simple@{commit}")
     assert simple.revision == f"wikimedia/wikipedia 20231101.simple@{commit}"
     other = open_corpus(f"hub:someone/texts:en@{commit}", text_column="body")

@@ -1,6 +1,6 @@
 import pytest
 
-from raygpt.data.corpus import open_corpus
+from raygpt.data.corpora.corpus import open_corpus
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
-from raygpt.data.parts import Corpus
+from raygpt.data.corpora.parts import Corpus
 from raygpt.errors import UserError
 from raygpt.recipe import corpora
 
@@ -29,13 +29,13 @@ def open_corpus(name: str, text_column: str = "text") -> Corpus:
         return _sample()
     if found := corpora.FILES.fullmatch(name):
         if found["kind"] == "dump":
-            from raygpt.data.dump import dump_corpus
+            from raygpt.data.corpora.dump import dump_corpus
 
             return dump_corpus(name, found["path"])
-        from raygpt.data.jsonl import jsonl_corpus
+        from raygpt.data.corpora.jsonl import jsonl_corpus
 
         return jsonl_corpus(name, found["path"], text_column)
-    from raygpt.data.hub import hub_corpus
+    from raygpt.data.corpora.hub import hub_corpus
 
     if found := corpora.WIKIPEDIA.fullmatch(name):
         config, commit = found["snapshot"] or SNAPSHOT, found["commit"] or COMMIT
@@ -46,7 +46,7 @@ def open_corpus(name: str, text_column: str = "text") -> Corpus:
 
 
 def _sample() -> Corpus:
-    from raygpt.data.dump import dump_corpus
+    from raygpt.data.corpora.dump import dump_corpus
 
     # Found without importing gensim, which takes seconds.
     package = importlib.util.find_spec("gensim")
@@ -58,4 +58,6 @@ def _sample() -> Corpus:
         )
     corpus = dump_corpus("sample", str(dump))
     version = importlib.metadata.version("gensim")
-    return replace(corpus, revision=f"gensim {version}, {corpus.revision}", licence="CC BY-SA 3.0")
+    return replace(
+        corpus, revision=f"gensim {version}, {corpus.revision}", licence=lambda: "CC BY-SA 3.0"
+    )

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from raygpt.data.wikitext import HIDDEN_LINKS, prose
+from raygpt.data.corpora.wikitext import HIDDEN_LINKS, prose
 
 UNUSUAL = "🜁 İstanbul e\u0301 \u200f\u05d0\u0308 \U0001f9d1\u200d\U0001f680"
 

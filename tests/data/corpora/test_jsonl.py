@@ -6,8 +6,8 @@ import pickle
 
 import pytest
 
-from raygpt.data import jsonl
-from raygpt.data.jsonl import jsonl_corpus
+from raygpt.data.corpora import jsonl
+from raygpt.data.corpora.jsonl import jsonl_corpus
 from raygpt.errors import UserError
 
 
@@ -26,7 +26,7 @@ def test_sorted_files_of_every_compression(tmp_path):
     write_jsonl(tmp_path / "b.jsonl.xz", ["three  \n", "four"], lzma.open)
     corpus = opened(tmp_path / "*.jsonl*")
     assert list(corpus.documents()) == ["one", "two", "three  \n", "four", "five"]
-    assert corpus.licence is None
+    assert corpus.licence() is None
 
 
 def test_empty_lines_and_windows_line_ends(tmp_path):

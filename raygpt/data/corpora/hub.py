@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from raygpt.data.parts import PART_BYTES, Corpus, Part
+from raygpt.data.corpora.parts import PART_BYTES, Corpus, Part
 from raygpt.errors import UserError
 
 ROW_BYTES = 4_000  # taken for a row's text where the footer of a file does not say
@@ -74,20 +74,18 @@ def hub_corpus(
     or nothing but whitespace are left out.
 
     Raises UserError if the Hub has to be asked and cannot be, or has no such data set or revision.
-    Iterating `parts()` and calling a part raise UserError if they cannot be read.
+    `licence()`, iterating `parts()` and calling a part raise UserError if they cannot be read.
     """
     source = Source(name, dataset, config, revision, text_column)
-    licence = LICENCES.get(dataset)
     if not COMMIT.fullmatch(revision or ""):
         info = _retrying(source, OPENING_SECONDS, lambda: _info(source))
         source = replace(source, revision=info.sha)
-        licence = licence or _licence(info)
     what = dataset if config is None else f"{dataset} {config}"
     column = "" if text_column == "text" else f", column {text_column}"
     return Corpus(
         name=name,
         revision=f"{what}@{source.revision}{column}",
-        licence=licence,
+        licence=functools.partial(_licence, source),
         parts=functools.partial(_parts, source),
     )
 
@@ -100,7 +98,10 @@ def _info(source: Source) -> Any:
     return HfApi().dataset_info(source.dataset, revision=source.revision, timeout=REQUEST_SECONDS)
 
 
-def _licence(info: Any) -> str | None:
+def _licence(source: Source) -> str | None:
+    if known := LICENCES.get(source.dataset):
+        return known
+    info = _retrying(source, OPENING_SECONDS, lambda: _info(source))
     licence = info.card_data.get("license") if info.card_data else None
     return " and ".join(licence) if isinstance(licence, list) else licence
 

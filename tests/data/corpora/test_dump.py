@@ -12,8 +12,8 @@ from html import escape
 
 import pytest
 
-from raygpt.data import dump
-from raygpt.data.dump import dump_corpus
+from raygpt.data.corpora import dump
+from raygpt.data.corpora.dump import dump_corpus
 from raygpt.errors import UserError
 
 HEADER = """<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" version="0.11">
@@ -233,7 +233,7 @@ def test_the_revision_follows_the_content(tmp_path, monkeypatch):
 def test_the_licence_is_that_of_wikipedia_on_the_day(tmp_path, name, base, licence):
     file = tmp_path / name
     file.write_bytes(xml(page("a")).replace(b"de.wikipedia", base.encode()))
-    assert dump_corpus("x", str(file)).licence == licence
+    assert dump_corpus("x", str(file)).licence() == licence
 
 
 @pytest.mark.parametrize(
@@ -315,6 +315,6 @@ def test_a_file_without_page_ends_does_not_fill_the_memory(tmp_path, small_parts
 
 
 def test_opening_a_dump_imports_no_parser():
-    program = "import raygpt.data.dump, sys; print('mwparserfromhell' in sys.modules)"
+    program = "import raygpt.data.corpora.dump, sys; print('mwparserfromhell' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.stdout == "False\n"
