@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     run = TrainingRun(recipe, dataset)
     folder = opened.folder
     if not opened.resumed:
-        create_run(folder, chosen, opened.overrides, sys.argv)
+        create_run(folder, chosen, opened.overrides, sys.argv, dataset.provenance())
     with hold_run(folder):
         if (folder / CHECKPOINT_FOLDER).exists():
             run.load(folder / CHECKPOINT_FOLDER)

@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
 
     if not opened.resumed:
-        create_run(folder, search_file, opened.overrides, sys.argv)
+        create_run(folder, search_file, opened.overrides, sys.argv, dataset.provenance())
         save_plan(folder, plan)
     with hold_run(folder):
         cluster.send_logs_to(folder / files.LOG, logs)

@@ -127,6 +127,15 @@ class Dataset:
         """The documents, tokens or (UTF-8) bytes of a split, in the shards that are opened."""
         return sum(entry[split][what] for entry in self.shards)
 
+    def provenance(self) -> dict[str, Any]:
+        """Where the tokens are from, and how many there are of what."""
+        names = ("corpus", "revision", "licence", "tokenizer", "fingerprint")
+        counts = {
+            split: {what: self.count(split, what) for what in ("documents", "tokens", "bytes")}
+            for split in SPLITS
+        }
+        return {name: self.manifest[name] for name in names} | counts
+
     def documents(self, split: str) -> Iterator[np.ndarray]:
         """The tokens of each document of a split, without its end."""
         end = self.tokenizer.end_of_document

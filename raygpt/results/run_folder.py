@@ -17,6 +17,9 @@ from raygpt.results import files
 from raygpt.results.environment import environment
 
 CHANGEABLE = (
+    # What they come to must stay the same, which the tables see to.
+    "data.corpus",
+    "data.cache",
     "search.hang_timeout",
     "search.trials",
     "search.concurrent",
@@ -26,7 +29,11 @@ CHANGEABLE = (
 
 
 def create_run(
-    folder: Path, search_file: SearchFile, overrides: list[str], command: list[str]
+    folder: Path,
+    search_file: SearchFile,
+    overrides: list[str],
+    command: list[str],
+    data: dict[str, Any],
 ) -> None:
     """Make a run folder that says what is run and with what.
 
@@ -35,11 +42,13 @@ def create_run(
         search_file: at the scale that is run.
         overrides: the `--set`s that went into it.
         command: the command line.
+        data: what is known of the tokens.
 
     Raises:
         UserError: there is a folder or file of that name, or none can be made.
     """
-    made_with = {"scale": search_file.scale, "overrides": overrides} | environment(command)
+    made_with = {"scale": search_file.scale, "overrides": overrides, "data": data}
+    made_with |= environment(command)
     refuse_existing(folder)
     try:
         folder.mkdir()

@@ -225,9 +225,10 @@ class RunTables:
             for name, now in self._data.items():
                 if (then := row.get(name, now)) != now:
                     raise UserError(
-                        f"{self.folder} was run on other data ({name} was {then} and is {now}): "
-                        f"its corpus has changed since. Give it the corpus it had, or start "
-                        f"another run with --name NAME."
+                        f"{self.folder} was run on other data ({name} was {then} and is {now}). "
+                        f"{self.folder / files.ENVIRONMENT} says which revision of the corpus it "
+                        f"had: give it that, with --set data.corpus=…, or start another run with "
+                        f"--name NAME."
                     )
 
     def _frame(self) -> pd.DataFrame:

@@ -341,3 +341,68 @@ def test_the_default_cache_honours_the_environment(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/someone")
     assert default_cache() == Path("/home/someone/.cache/raygpt")
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"shards": 3}'])
+def test_a_manifest_that_cannot_be_read_costs_no_shard(corpus, whole, tmp_path, content):
+    shutil.copytree(whole.folder, folder := tmp_path / whole.folder.name)
+    (folder / "manifest.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"manifest\.json cannot be read .*delete the folder"):
+        made(corpus, tmp_path)
+    before, after = contents(whole.folder), contents(folder)
+    assert after == before | {"manifest.json": content}
+
+
+def test_a_damaged_tokenizer_is_made_again(corpus, whole, tmp_path):
+    shutil.copytree(whole.folder, folder := tmp_path / whole.folder.name)
+    merges = folder / "tokenizer" / "merges.txt"
+    merges.write_bytes(merges.read_bytes().replace(b"o f", b"f o"))
+    with pytest.raises(UserError, match="tokenizer is absent or damaged"):
+        Dataset.open(folder)
+    assert contents(made(corpus, tmp_path).folder) == contents(whole.folder)
+
+
+def test_a_tokenizer_that_cannot_be_made_again_is_refused(corpus, whole, tmp_path):
+    shutil.copytree(whole.folder, folder := tmp_path / whole.folder.name)
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"tokenizer_sha256": "0" * 64}))
+    with pytest.raises(UserError, match=r"no longer gives what it was.* Delete the folder"):
+        made(corpus, tmp_path)
+
+
+def test_to_mend_a_shard_no_more_is_read_than_that(corpus, whole, tmp_path, monkeypatch):
+    shutil.copytree(whole.folder, folder := tmp_path / whole.folder.name)
+    (folder / "00001.tokens").write_bytes(b"")
+    read = []
+    parts = jsonl._parts
+    monkeypatch.setattr(
+        jsonl, "_parts", lambda *all: (read.append(part) or part for part in parts(*all))
+    )
+    assert contents(made(corpus, tmp_path).folder) == contents(whole.folder)
+    assert len(read) == 2
+
+
+def test_more_shards_than_a_process_may_have_files_open(tmp_path, texts):
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts[:400]))
+    program = f"""
+import resource
+from raygpt.data import dataset
+from raygpt.data.corpora import jsonl
+from raygpt.data.prepare import prepare
+from raygpt.data.spread import in_processes
+from raygpt.recipe.schema import Data
+
+jsonl.PART_BYTES = 1
+resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300))
+data = Data(corpus="jsonl:{tmp_path}/a.jsonl", validation_fraction=0.1,
+    min_document_bytes=0, cache={str(tmp_path)!r})
+made = prepare(data, 10**9, spread=in_processes(1))
+print(len(made.shards), sum(len(made.train.read(n, n + 1)) for n in range(len(made.train))))
+print(len(made.train))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    shards, read, tokens = map(int, run.stdout.split())
+    assert shards == 400
+    assert read == tokens

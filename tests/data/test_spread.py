@@ -74,6 +74,17 @@ def test_ahead_takes_so_many_more_and_gives_them_all():
     assert list(items) == list(range(1, 10))
 
 
+def test_what_was_taken_before_an_error_is_given():
+    def items():
+        yield from range(5)
+        raise ValueError("no more")
+
+    given = ahead(items(), 3)
+    assert [next(given) for _ in range(5)] == [0, 1, 2, 3, 4]
+    with pytest.raises(ValueError, match="no more"):
+        next(given)
+
+
 def test_an_error_of_the_users_arrives_as_it_is():
     with pytest.raises(UserError, match="3 is bad"):
         list(in_processes(2)(fail_at_three, range(9)))

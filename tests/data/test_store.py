@@ -6,11 +6,14 @@ import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 
+from raygpt.data import shards
 from raygpt.data.dataset import read_manifest
 from raygpt.data.prepare import prepare
+from raygpt.data.shards import Shards
 from raygpt.data.store import Store
 from raygpt.errors import UserError
 from raygpt.recipe.corpora import is_uri
@@ -160,3 +163,74 @@ def test_uris_and_paths():
     cache = Data(cache="relative").cache
     assert cache == os.path.abspath("relative")  # noqa: PTH100
     assert Data(cache="s3://bucket/x").cache == "s3://bucket/x"
+
+
+def test_a_store_gets_what_is_here_already(machine, uri, monkeypatch):
+    with monkeypatch.context() as refusing:
+        refusing.setattr(Store, "write", refuse)
+        with pytest.raises(UserError, match="it refuses"):
+            machine("one", 10**9)
+    # It refused before anything long was begun.
+    assert not list(Path(os.environ["RAYGPT_CACHE"]).glob("*/*.tokens"))
+    with monkeypatch.context() as silent:
+        silent.setattr(Store, "write", lambda *_: None)
+        first, _ = machine("one", 10**9)
+    assert Store(uri, first.folder.name).read("manifest.json") is None
+    assert machine("one", 10**9)[1] == 0
+    second, made = machine("two", 10**9)
+    assert made == 0
+    assert contents(second.folder) == contents(first.folder)
+
+
+def refuse(store, name, content):
+    raise UserError("it refuses")
+
+
+def test_a_machine_that_is_lost_has_sent_most_of_it(machine, monkeypatch):
+    write_shard = Shards._write_shard
+
+    def die(shards, number, part):
+        if number == 8:
+            raise KeyboardInterrupt
+        write_shard(shards, number, part)
+
+    with monkeypatch.context() as dying:
+        dying.setattr("raygpt.data.prepare.SENT_TOGETHER", 3)
+        dying.setattr(Shards, "_write_shard", die)
+        with pytest.raises(KeyboardInterrupt):
+            machine("one", 10**9)
+    whole, made = machine("two", 10**9)
+    assert made == len(whole.shards) - 6
+
+
+def test_what_is_mended_from_the_store_shortens_nothing(machine):
+    first, _ = machine("one", 10**9)
+    before = contents(first.folder)
+    (first.folder / "00000.tokens").write_bytes(b"damaged")
+    machine("one", 1)
+    assert contents(first.folder) == before
+
+
+def test_who_comes_last_with_less_takes_nothing_back(machine, uri, monkeypatch):
+    few, _ = machine("one", 1)
+    stored = Store(uri, few.folder.name)
+    whole, _ = machine("two", 10**9)
+    # One that had looked before the others wrote.
+    outdated = iter([None])
+    now = shards.manifest_in
+    monkeypatch.setattr(shards, "manifest_in", lambda source: next(outdated, now(source)))
+    Shards(few.folder, read_manifest(few.folder)).send(stored)
+    assert json.loads(stored.read("manifest.json")) == whole.manifest
+
+
+def test_other_tokenizers_are_not_mixed(machine, uri):
+    first, _ = machine("one", 1)
+    manifest = first.manifest | {"tokenizer_sha256": "0" * 64}
+    Store(uri, first.folder.name).write("manifest.json", json.dumps(manifest).encode())
+    with pytest.raises(UserError, match="different tokenizers"):
+        machine("one", 10**9)
+
+
+def test_keys_in_an_address_are_not_shown():
+    store = Store("s3://KEY:SECRET@bucket/x?region=us-east-1", "folder")
+    assert str(store) == "s3://…@bucket/x?region=us-east-1"

@@ -46,6 +46,11 @@ def test_ids_equal_those_of_transformers(tokenizer, tmp_path):
         assert ids.tolist() == theirs(text)["input_ids"], text
 
 
+def test_a_text_that_tiktoken_gives_up_on_keeps_its_bytes(tokenizer):
+    text = "before" + " " * 1_100_000 + "after, naïve"
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
 def test_ids_equal_those_of_the_trainer_itself(tmp_path):
     ours = train_tokenizer("bpe-600", TRAINING)
     ours.save(tmp_path)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from raygpt.recipe import budget
+from raygpt.recipe.budget import budget_tokens
 from raygpt.recipe.errors import RecipeError
 from raygpt.recipe.fields import FIELDS
 from raygpt.recipe.ranges import Choice, LogUniform, Uniform
@@ -339,3 +340,18 @@ def test_the_ladder_of_shipped_files():
         ],
         "weight_decay_warmup": ["training.weight_decay", "training.warmup"],
     }
+
+
+def test_no_budget_is_larger_than_the_largest(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text(
+        "data: {context: 100}\n"
+        "training: {tokens: 400K, learning_rate: 1e-3, batch_tokens: {int: [1K, 300K]}}\n"
+        "search: {rungs: [1]}\n"
+    )
+    found = load_search_file(path)
+    budgets = [
+        budget_tokens(found.recipe({"training.batch_tokens": tokens}))
+        for tokens in range(1000, 300_001, 997)
+    ]
+    assert 400_000 < max(budgets) <= found.largest_budget() <= 700_000

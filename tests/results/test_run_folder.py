@@ -16,6 +16,7 @@ search: {trials: 8}
 mini:
   training: {tokens: 1M}
 """
+DATA = {"corpus": "sample", "licence": "CC BY-SA 3.0"}
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def start(file, folder):
 
     def make(scale="mini", *overrides):
         search = load_search_file(file, scale, overrides)
-        create_run(folder, search, list(overrides), ["raygpt.tune", "lr.yaml"])
+        create_run(folder, search, list(overrides), ["raygpt.tune", "lr.yaml"], DATA)
         return search
 
     return make
@@ -119,9 +120,16 @@ def test_a_copy_of_the_search_will_do(start, folder, tmp_path):
     assert reopen_run(folder, copy, []) == search
 
 
+def test_it_says_what_data_it_has_and_takes_them_from_elsewhere(start, folder, file):
+    start()
+    assert json.loads((folder / files.ENVIRONMENT).read_text())["data"] == DATA
+    now = reopen_run(folder, file, ["data.corpus=wikipedia", "data.cache=s3://bucket/x"])
+    assert now.fixed["data.corpus"] == "wikipedia"
+
+
 def test_a_run_under_another_name_goes_on(file, tmp_path):
     search = load_search_file(file, "mini")
-    create_run(tmp_path / "second", search, [], [])
+    create_run(tmp_path / "second", search, [], [], DATA)
     assert reopen_run(tmp_path / "second", file, []) == search
 
 

@@ -320,3 +320,18 @@ def test_forgotten_reports_stay_forgotten(hurried, report):
     hurried._due = math.inf
     hurried.add_report("0000", report(600))
     assert load_results(hurried.folder).history["tokens"].tolist() == [300, 300, 600]
+
+
+# --- of which data ------------------------------------------------------------------------------
+
+
+def test_runs_of_other_data_are_not_gone_on_with(tmp_path):
+    tables = RunTables(tmp_path, ["x.y"], {"data": "d", "validation_set": "v"})
+    tables.begin_trial("0000", 0, {})
+    RunTables(tmp_path, ["x.y"], {"data": "d", "validation_set": "v"})
+    with pytest.raises(
+        UserError, match=r"data was d and is e.*environment\.json.*--set data\.corpus"
+    ):
+        RunTables(tmp_path, ["x.y"], {"data": "e", "validation_set": "v"})
+    row = load_results(tmp_path).trials.iloc[0]
+    assert (row["data"], row["validation_set"]) == ("d", "v")
