@@ -217,6 +217,7 @@ TROUBLED = {
     "search__trials": 10,
     "search__concurrent": 1,
     "search__scheduler": "fifo",
+    "data__validation_fraction": 0.2,  # or its tokens would be in the other cache too
     "training__learning_rate": "{choice: [1e-2, 1e30]}",
 }
 
@@ -225,7 +226,7 @@ def spoil(command, place):
     """Cut a token shard short once a trial has completed and another has diverged."""
     folder = place / "runs/troubled"
     command.wait_until(lambda: set(statuses(folder)) >= {"completed", "diverged"})
-    (shard,) = place.glob("spoilt/*/train-00000.bin")
+    (shard,) = place.glob("spoilt/*/00000.tokens")
     # Replaced, so that who has it mapped is not disturbed.
     shard.with_name("short").write_bytes(shard.read_bytes()[:-2])
     shard.with_name("short").replace(shard)
@@ -410,7 +411,8 @@ def test_the_search_goes_on_past_trials_that_fail(together, place):
     for row in trials.to_dict("records"):
         if row["status"] == "failed":
             assert row["error"].startswith("The token shard ")
-            assert "Delete the folder" in row["error"]
+            assert "spoilt/" in row["error"]
+            assert "00000.tokens is absent or damaged" in row["error"]
         if row["status"] == "diverged":
             assert "loss is" in row["error"]
         assert row["status"] == "completed" or "\n" not in row["error"]
@@ -453,9 +455,19 @@ def interrupted(start, place):
         trials = load_results(folder).trials
         return trials[trials["status"] == "running"]["checkpoint"].notna().any()
 
+    def held():
+        """Whether it was caught in that state, and stopped: else the trial might end meanwhile."""
+        if not underway(2):
+            return False
+        command.process.send_signal(signal.SIGSTOP)
+        if underway(2):
+            return True
+        command.process.send_signal(signal.SIGCONT)
+        return False
+
     left = []
     command = start("tiny.yaml", "--runs-dir", runs, **INTERRUPTED)
-    command.wait_until(lambda: underway(2))
+    command.wait_until(held)
     command.process.kill()
     assert command.ended()[0] == -signal.SIGKILL
     left.append(assert_consistent(folder))

@@ -121,7 +121,13 @@ def fetch(folder: Path, source: Source, train_tokens: int, validation_tokens: in
         if not stored:
             raise UserError(f"{source} holds no prepared data (no {MANIFEST} in it).")
         manifest = stored | {"tokenizer_sha256": None, "exhausted": False, "shards": []}
-    Shards(folder, manifest).fetch(source, train_tokens, validation_tokens)
+    shards = Shards(folder, manifest)
+    shards.fetch(source, train_tokens, validation_tokens)
+    if damaged := shards.damaged(train_tokens, validation_tokens):
+        raise UserError(
+            f"The token shard {source}/{shard_name(damaged[0])} is absent or damaged. Make it "
+            f"again with python -m raygpt.prepare and the recipe, or by --resume."
+        )
 
 
 class Shards:
