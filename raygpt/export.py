@@ -1,6 +1,7 @@
 """`python -m raygpt.export RUN --out DIR`: the winner of a run, for transformers to load."""
 
 import argparse
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,9 +51,9 @@ def refuse_unfinished(run: Path, found: "FoundCheckpoint") -> None:
     assert found.trial is not None
     if found.trial["status"] != "completed":
         raise UserError(
-            f"{run}: its best trial, {found.trial['trial_id']}, is {found.trial['status']}, and has "
+            f"{run}: its best trial, {found.trial['trial_id']}, is {found.trial['status']}; it has "
             f"not come to the end of its budget. Go on with the run (--resume), or export what "
-            f"there is: python -m raygpt.export {found.folder}"
+            f"there is: python -m raygpt.export {found.folder} --out DIR"
         )
 
 
@@ -62,7 +63,7 @@ def export(found: "FoundCheckpoint", out: Path) -> None:
     Raises:
         UserError: there is no readable checkpoint, or the folder cannot be written.
     """
-    from transformers.utils import logging
+    from transformers.utils import CONFIG_NAME, logging
 
     from raygpt.publishing.gpt2 import to_transformers, tokenizer_to_transformers
     from raygpt.publishing.model_card import model_card
@@ -76,6 +77,8 @@ def export(found: "FoundCheckpoint", out: Path) -> None:
         trained.tokenizer.save(out)
         tokenizer_to_transformers(out, trained.recipe.data.context).save_pretrained(out)
         model.save_pretrained(out)
+        for weights in out.glob("*.safetensors"):  # which the owner alone may read
+            shutil.copymode(out / CONFIG_NAME, weights)
         (out / CARD).write_text(card)
     except OSError as error:
         raise UserError(f"--out {out}: cannot be written ({error})") from error

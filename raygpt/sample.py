@@ -69,9 +69,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--top-k", type=int, metavar="K", help="draw among the K most probable tokens only"
     )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the draw (default: 0)"
-    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draw (default: 0)")
     options = parser.parse_args(arguments)
     if options.tokens < 1:
         parser.error(f"--tokens {options.tokens}: must be at least 1")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from raygpt.data.tokenizer import END_OF_DOCUMENT
+from raygpt.recipe.budget import budget_tokens
 from raygpt.recipe.schema import Recipe
 from raygpt.recipe.writer import recipe_to_yaml
 from raygpt.results import files
@@ -31,12 +32,13 @@ folder = "{name}"  # wherever it lies
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForCausalLM.from_pretrained(folder)
 inputs = tokenizer("{end}The", return_tensors="pt")
-print(tokenizer.decode(model.generate(**inputs, do_sample=True, max_new_tokens=50)[0]))
+ids = model.generate(**inputs, do_sample=True, max_new_tokens=50)
+print(tokenizer.decode(ids[0], skip_special_tokens=True))
 ```
 
-It takes {context:,} tokens at a time at most. In training every document came after an `{end}`, so a
-text should too. It has not been tuned to follow instructions, nor to keep from saying what is false or
-offensive.
+It takes {context:,} tokens at a time at most. In training every document came after an `{end}`,
+so a text should too. It has not been tuned to follow instructions, nor to keep from saying what is
+false or offensive.
 
 ## Figures
 
@@ -81,7 +83,7 @@ def _summary(model: TrainedModel, found: FoundCheckpoint) -> Iterator[str]:
     padding = model.gpt.token_embedding.num_embeddings - model.tokenizer.vocab_size
     parameters = sum(parameter.numel() for parameter in model.gpt.parameters())
     parameters -= padding * model.recipe.model.d_model
-    yield f"A GPT-2 of {parameters:,} parameters, trained from random weights with raygpt."
+    yield f"A GPT-2-style model of {parameters:,} parameters, trained from scratch with raygpt."
     if found.results is None or found.trial is None:
         return
     run = f"`{found.results.folder.resolve().name}`"
@@ -113,15 +115,16 @@ def _made_with(results: Results) -> str:
     except (OSError, ValueError, KeyError):
         return ""
     commit = made_with.get("git_commit")
-    return f"raygpt {versions['raygpt']}" + (
-        f" (commit {commit}) and torch {versions['torch']}" if commit else ""
-    )
+    where = f" (commit {commit})" if commit else ""
+    return f"raygpt {versions['raygpt']}{where} and torch {versions['torch']}"
 
 
 def _figures(model: TrainedModel, found: FoundCheckpoint) -> str:
     """The figures of the very weights that are exported, and how they were taken."""
     recipe = model.recipe
-    tokens = f"{model.tokens:,} of {recipe.training.tokens:,} asked for"
+    tokens = f"{model.tokens:,}"
+    if not model.finished:
+        tokens += f" of {budget_tokens(recipe):,}"
     if model.tokens_trained != model.tokens:
         tokens += f"; {model.tokens_trained:,} with the cooldowns to the rungs below"
     lines = [("tokens trained on", tokens)]
@@ -142,10 +145,9 @@ def _figures(model: TrainedModel, found: FoundCheckpoint) -> str:
     paragraphs = [
         _table(lines),
         f"Taken on {_scored_tokens(recipe, model.data):,} tokens of validation documents, none of "
-        f"which is among those that it was trained on (validation set `{trial['validation_set']}`),"
-        f" in windows of {recipe.data.context:,} tokens one after the other; `{END_OF_DOCUMENT}` is "
-        f"not scored. Bits per byte are Σ nll / (ln 2 · Σ UTF-8 bytes), and do not depend on the "
-        f"tokenizer.",
+        f"which it was trained on (validation set `{trial['validation_set']}`), in windows of "
+        f"{recipe.data.context:,} tokens one after the other; `{END_OF_DOCUMENT}` is not scored. "
+        f"Bits per byte are Σ nll / (ln 2 · Σ UTF-8 bytes), and do not depend on the tokenizer.",
         *_doubts(found),
     ]
     return "\n\n".join(paragraphs)
@@ -189,8 +191,8 @@ def _data(data: dict[str, Any]) -> list[tuple[str, str]]:
         ("revision", data["revision"]),
         ("licence of the text", data["licence"] or "not known"),
         ("tokenizer", f"`{data['tokenizer']}`"),
-        ("training documents", amount("train")),
-        ("validation documents", amount("validation")),
+        ("prepared for training", amount("train")),
+        ("prepared for validation", amount("validation")),
         ("fingerprint of the tokens", f"`{data['fingerprint']}`"),
     ]
 
