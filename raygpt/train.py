@@ -43,8 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
     import torch
     from rich.console import Console
 
+    from raygpt.results.files import CHECKPOINT_FOLDER
     from raygpt.results.tables import RunTables
-    from raygpt.training.loop import CHECKPOINT_FOLDER, TrainingRun
+    from raygpt.training.loop import TrainingRun
     from raygpt.training.probe import measure_pace
 
     console = Console(highlight=False, markup=False, emoji=False)
@@ -113,7 +114,8 @@ def train(run: "TrainingRun", tables: "RunTables", console: "Console") -> bool:
         TimeRemainingColumn,
     )
 
-    from raygpt.training.loop import CHECKPOINT_FOLDER, TrainingDiverged
+    from raygpt.results.files import CHECKPOINT_FOLDER
+    from raygpt.training.loop import TrainingDiverged
 
     checkpoint = tables.folder.absolute() / CHECKPOINT_FOLDER
     report_steps = {*run.report_steps, *budget.rung_steps(run.recipe)}

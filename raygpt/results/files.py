@@ -17,6 +17,8 @@ PLAN = "plan.json"
 LOG = "run.log"
 LOCK = ".lock"
 TRIAL_FOLDERS = "trials"
+CHECKPOINT_FOLDER = "checkpoint"
+CHECKPOINT_FILE = "checkpoint.pt"
 
 
 def replace_file(path: Path, write: Callable[[Path], None]) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from raygpt.recipe.search_file import SearchFile
 from raygpt.results import files
+from raygpt.results.checkpoints import best_saved
 from raygpt.results.leaderboard import leaderboard, render
 from raygpt.results.tables import Results, rows
 from raygpt.search.confirm import configurations_to_confirm, confirming_runs, unfinished_runs
@@ -54,8 +55,8 @@ def summarise(results: Results, search_file: SearchFile) -> tuple[str, int]:
     ]
     if (folder / files.BEST_RECIPE).exists():
         parts.append(f"best recipe   python -m raygpt.train {quoted(folder / files.BEST_RECIPE)}")
-    if (checkpoint := best_checkpoint(results)) is not None:
-        parts.append(f"best model    {folder / checkpoint}")
+    if (saved := best_saved(results)) is not None:
+        parts.append(f"best model    {folder / saved['checkpoint']}")
     parts.append(f"log           {folder / files.LOG}")
     return "\n".join(parts), status
 
@@ -81,17 +82,6 @@ def describe_confirmation(
         if best < confirm.top:
             text += f" Beside the baseline {best} of the {confirm.top} to confirm came to the end."
     return text
-
-
-def best_checkpoint(results: Results) -> str | None:
-    """The saved state of the best trial, or of a run that confirms it and went farther."""
-    if results.best is None:
-        return None
-    trials = results.trials[results.trials["checkpoint"].notna()]
-    name = results.best["trial_id"]
-    same = trials[(trials["trial_id"] == name) | (trials["confirms"] == name).fillna(False)]
-    farthest = same.sort_values("tokens", ascending=False, kind="stable")
-    return None if farthest.empty else farthest["checkpoint"].iloc[0]
 
 
 def count_ended(trials: pd.DataFrame, in_all: int, what: str) -> str:

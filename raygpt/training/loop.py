@@ -16,8 +16,10 @@ from raygpt.data.dataset import Dataset
 from raygpt.errors import UserError
 from raygpt.recipe import budget
 from raygpt.recipe.schema import Recipe
+from raygpt.results.files import CHECKPOINT_FILE
 from raygpt.seeds import derived_seed
 from raygpt.training.average import averaged
+from raygpt.training.checkpoint import origin, read_state, write_state
 from raygpt.training.evaluation import Evaluation, evaluate
 from raygpt.training.hardware import (
     HostCopy,
@@ -32,10 +34,6 @@ from raygpt.training.schedule import learning_rate
 from raygpt.training.segments import RungMetric, Segment, segments
 from raygpt.training.snapshot import snapshot
 from raygpt.training.workers import sum_over_workers, worker_count, worker_rank
-
-CHECKPOINT_FOLDER = "checkpoint"
-CHECKPOINT_FILE = "checkpoint.pt"
-
 
 # Of the search's settings those that decide what a trial trains.
 RUNG_SETTINGS = {"rungs", "rung_metric"}
@@ -423,11 +421,11 @@ class TrainingRun:
 
         Any worker's file serves them all.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f"{CHECKPOINT_FILE}.partial"
-        torch.save(
+        write_state(
+            folder,
             {
                 "recipe": self._identity(),
+                "origin": origin(self.recipe, self.dataset),
                 "segment": self.segment,
                 "steps_trained": self.steps_trained,
                 "seconds": self.seconds,
@@ -435,9 +433,7 @@ class TrainingRun:
                 "trunk": self._trunk,
                 "averaged": self.averaged.state_dict() if self.averaged else None,
             },
-            partial,
         )
-        partial.replace(folder / CHECKPOINT_FILE)
 
     def load(self, folder: Path) -> None:
         """Take over the state that `save` wrote; the run goes on from its step.
@@ -445,16 +441,8 @@ class TrainingRun:
         Raises:
             UserError: there is no readable checkpoint, or it is another recipe's or dataset's.
         """
-        path = folder / CHECKPOINT_FILE
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            recipe = state["recipe"]
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such checkpoint") from None
-        except Exception as error:
-            raise UserError(
-                f"{path}: not a readable checkpoint ({error!r}); delete it to start over"
-            ) from None
+        state = read_state(folder)
+        recipe = state["recipe"]
         differing = [
             f"{key} (checkpoint: {recipe.get(key)}, now: {value})"
             for key, value in self._identity().items()
@@ -462,7 +450,7 @@ class TrainingRun:
         ]
         if differing:
             raise UserError(
-                f"{path}: the checkpoint is of another recipe; it differs in "
+                f"{folder / CHECKPOINT_FILE}: the checkpoint is of another recipe; it differs in "
                 + ", ".join(differing)
             )
         self.segment = state["segment"]

@@ -14,13 +14,9 @@ import torch._inductor.config
 from torch._dynamo.utils import counters
 
 from raygpt.errors import UserError
+from raygpt.results.files import CHECKPOINT_FILE
 from raygpt.training.evaluation import evaluate
-from raygpt.training.loop import (
-    CHECKPOINT_FILE,
-    MicroBatchTooLarge,
-    TrainingDiverged,
-    TrainingRun,
-)
+from raygpt.training.loop import MicroBatchTooLarge, TrainingDiverged, TrainingRun
 
 TIMINGS = ("seconds", "tokens_per_second")
 
