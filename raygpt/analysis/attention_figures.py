@@ -2,7 +2,7 @@
 
 Models go by name, as in `{"best 0008": …, "baseline 0000": …}`, and may differ in their layers and
 heads. Colours are left to the figure's template, so that `figure.update_layout(template=…)` makes
-them light or dark.
+them light or dark. Where there is no room side by side, make a figure of each model.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,6 @@ from plotly.subplots import make_subplots
 
 from raygpt.analysis.attention import AttentionDistances, AttentionMaps
 
-DISTANCE = "distance looked back, in tokens"
 EVEN_COLOUR = "gray"
 """Can be seen on light and dark."""
 
@@ -41,17 +40,24 @@ def mean_distance_figure(models: Mapping[str, AttentionDistances]) -> go.Figure:
     figure.update_yaxes(dtick=1, autorange="reversed", showgrid=False, zeroline=False)
     figure.update_yaxes(title_text="layer", col=1)
     n_layers = max(len(each.heads["layer"].unique()) for each in models.values())
+    # Of models on the same data, so that their contexts are the same.
+    even = (next(iter(models.values())).context - 1) / 4
+    longest = max(each.heads["mean_distance"].max() for each in models.values())
     return figure.update_layout(
-        title_text=f"Mean {DISTANCE}",
-        coloraxis={"cmin": 0, "colorbar_title_text": "tokens"},
-        height=180 + 26 * max(4, n_layers),
+        title={
+            "text": "How far back the heads look on average",
+            "subtitle_text": f"in tokens; a head that looks everywhere alike has {even:.1f}",
+        },
+        margin_t=110,
+        coloraxis={"cmin": 0, "cmax": longest, "colorbar": {"thickness": 12}},
+        height=190 + 26 * max(4, n_layers),
     )
 
 
 def distance_histogram_figure(models: Mapping[str, AttentionDistances]) -> go.Figure:
     """Histograms of the distances that each head of a layer looks back; a slider picks the layer.
 
-    The line is what attention spread evenly over all that may be seen would give.
+    The dotted line is `even_share`.
     """
     tables = [each.histogram for each in models.values()]
     layers = range(max(table["layer"].max() for table in tables) + 1)
@@ -76,7 +82,6 @@ def distance_histogram_figure(models: Mapping[str, AttentionDistances]) -> go.Fi
                 x=one["bin"],
                 y=shares[0],
                 marker_color=DEFAULT_PLOTLY_COLORS[column - 1],
-                showlegend=False,
                 hovertemplate=f"head {head}: %{{y:.1%}} at a distance of %{{x}}<extra></extra>",
                 row=head + 1,
                 col=column,
@@ -86,10 +91,7 @@ def distance_histogram_figure(models: Mapping[str, AttentionDistances]) -> go.Fi
                 y=one["even_share"],
                 mode="lines",
                 line={"color": EVEN_COLOUR, "dash": "dot"},
-                name="spread evenly",
-                showlegend=head == 0 and column == 1,
-                legendgroup="even",
-                hovertemplate="%{y:.1%} if spread evenly<extra></extra>",
+                hovertemplate="%{y:.1%} if it looked everywhere alike<extra></extra>",
                 row=head + 1,
                 col=column,
             )
@@ -97,13 +99,18 @@ def distance_histogram_figure(models: Mapping[str, AttentionDistances]) -> go.Fi
     steps = [
         (f"layer {layer}", {"y": [shares[layer] for shares in panels]}, bars) for layer in layers
     ]
+    highest = max(table[["share", "even_share"]].max(axis=None) for table in tables)
     figure.update_xaxes(type="category")
-    figure.update_xaxes(title_text=DISTANCE, row=len(heads))
-    figure.update_yaxes(range=[0, 1], tickformat=".0%")
+    figure.update_xaxes(title_text="tokens back", row=len(heads))
+    figure.update_yaxes(range=[0, 1.05 * highest], tickformat=".0%")
     return figure.update_layout(
-        title_text="How far back the heads of a layer look: share of attention by distance",
-        height=240 + 110 * len(heads),
-        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"},
+        title={
+            "text": "Where the attention of a layer's heads goes",
+            "subtitle_text": "by distance; dotted: a head that looks everywhere alike",
+        },
+        margin_t=110,
+        height=260 + 110 * len(heads),
+        showlegend=False,
         sliders=_slider(steps),
     )
 
@@ -144,14 +151,19 @@ def attention_map_figure(maps: Mapping[str, AttentionMaps]) -> go.Figure:
     positions = list(range(len(tokens)))
     # Positions rather than names, because a token may occur twice.
     ticks = {"tickvals": positions, "ticktext": names, "showgrid": False, "zeroline": False}
-    figure.update_xaxes(**ticks, tickangle=-90, constrain="domain")
-    figure.update_yaxes(**ticks, autorange="reversed", constrain="domain")
+    ticks |= {"tickfont_size": 10, "constrain": "domain"}
+    figure.update_xaxes(**ticks, tickangle=-90)
+    figure.update_yaxes(**ticks, autorange="reversed", constraintoward="top")
     for column in range(1, len(maps) + 1):
         figure.update_yaxes(scaleanchor=f"x{column if column > 1 else ''}", col=column)
     return figure.update_layout(
-        title_text="Where a head looks: from the token at the left to the tokens below",
-        coloraxis={"cmin": 0, "cmax": 1, "colorbar": {"tickformat": ".0%"}},
-        height=300 + 16 * len(tokens),
+        title={
+            "text": "Where a head looks in a text",
+            "subtitle_text": "from the token at the left to the tokens below",
+        },
+        margin_t=110,
+        coloraxis={"cmin": 0, "cmax": 1, "colorbar": {"thickness": 12, "tickformat": ".0%"}},
+        height=max(420, 260 + 12 * len(tokens)),
         sliders=_slider(steps),
     )
 
