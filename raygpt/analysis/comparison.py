@@ -58,13 +58,13 @@ def compare_attention(
             on, or the text is too long.
     """
     dataset = dataset or dataset_of(results)
-    if text is None:
-        text = excerpt(dataset)
     found = {}
     for name, folder in checkpoints(results).items():
         model = load_gpt(folder).to(default_device())
-        maps = attention_maps(model, dataset.tokenizer, text)  # also checks the vocabulary
         context = model.position_embedding.num_embeddings
+        if text is None:
+            text = excerpt(dataset, min(EXCERPT_TOKENS, context))
+        maps = attention_maps(model, dataset.tokenizer, text)  # also checks the vocabulary
         windows = validation_windows(dataset.validation, context, n_windows * context)
         found[name] = TrialAttention(attention_distances(model, windows, n_windows), maps)
     return found
@@ -107,11 +107,15 @@ def dataset_of(results: Results) -> Dataset:
     return dataset
 
 
-def excerpt(dataset: Dataset) -> str:
-    """The first words of the first document of the validation set."""
+def excerpt(dataset: Dataset, most_tokens: int) -> str:
+    """The first words of the first document of the validation set, in at most so many tokens."""
     document = next(dataset.documents("validation"))
     # A character may be cut through.
-    return dataset.tokenizer.decode(document[:EXCERPT_TOKENS]).rstrip("\ufffd")
+    text = dataset.tokenizer.decode(document[:most_tokens]).rstrip("\ufffd")
+    # What was cut off may have kept some characters in one token.
+    while len(dataset.tokenizer.encode(text)) > most_tokens:
+        text = text[:-1]
+    return text
 
 
 def load_gpt(folder: Path) -> GPT:

@@ -70,18 +70,17 @@ def test_the_best_trial_is_compared_with_the_baseline(run, dataset):
     found = compare_attention(run, n_windows=3)
     assert list(found) == ["best 0001", "baseline 0000"]
     assert [each.maps.weights.shape[0] for each in found.values()] == [2, 1]
-    text = excerpt(dataset)
+    text = excerpt(dataset, 16)
     for each, folder in zip(found.values(), checkpoints(run).values(), strict=True):
         model = load_gpt(folder)
-        training_run_windows = TrainingRunWindows(dataset)
-        distances = attention_distances(model, training_run_windows, n_windows=3)
+        distances = attention_distances(model, WindowsByHand(dataset), n_windows=3)
         pd.testing.assert_frame_equal(each.distances.heads, distances.heads)
         maps = attention_maps(model, dataset.tokenizer, text)
         assert each.maps.tokens == maps.tokens
         assert (each.maps.weights == maps.weights).all()
 
 
-class TrainingRunWindows:
+class WindowsByHand:
     """The windows of the validation set, cut by hand."""
 
     def __init__(self, dataset):
@@ -117,14 +116,19 @@ def test_nothing_is_compared_before_the_first_rung(run):
     assert compare_attention(run) == {}
 
 
-def test_the_excerpt_is_the_beginning_of_a_document_in_whole_characters(dataset):
-    assert excerpt(dataset).startswith("The cat no. ")
-    assert "\ufffd" not in excerpt(dataset)
+@pytest.mark.parametrize("most_tokens", range(1, 60))
+def test_the_excerpt_is_the_beginning_of_a_document_in_whole_characters(dataset, most_tokens):
+    document = dataset.tokenizer.decode(next(dataset.documents("validation")))
+    text = excerpt(dataset, most_tokens)
+    assert document.startswith(text)
+    assert most_tokens - 3 <= len(dataset.tokenizer.encode(text)) <= most_tokens
 
 
 def test_other_tokens_than_the_runs_are_refused(run):
     run.trials["data"] = "0123456789abcdef"
-    with pytest.raises(UserError, match=r"was run on the tokens 0123456789abcdef, and jsonl:.* now"):
+    with pytest.raises(
+        UserError, match=r"was run on the tokens 0123456789abcdef, and jsonl:.* now"
+    ):
         dataset_of(run)
 
 
