@@ -181,7 +181,7 @@ def _slider(steps: list[tuple[str, dict[str, list], list[int]]]) -> list[dict]:
             "currentvalue": {"prefix": ""},
             "ticklen": 0,
             "minorticklen": 0,
-            "pad": {"t": 60},
+            "pad": {"t": 80},
         }
     ]
 
