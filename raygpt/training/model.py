@@ -28,16 +28,24 @@ class Attention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(batch, time, d_model) -> the same shape."""
+        query, key, value = self.heads(x)
+        attended = F.scaled_dot_product_attention(
+            query, key, value, dropout_p=self.dropout if self.training else 0.0, is_causal=True
+        )
+        attended = attended.transpose(1, 2).reshape(x.shape)
+        return F.dropout(self.projection(attended), self.dropout, self.training)
+
+    def heads(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Queries, keys and values of every head.
+
+        (batch, time, d_model) -> three times (batch, n_heads, time, d_model / n_heads).
+        """
         batch, time, d_model = x.shape
         query, key, value = (
             part.view(batch, time, self.n_heads, d_model // self.n_heads).transpose(1, 2)
             for part in self.qkv(x).split(d_model, dim=-1)
         )
-        attended = F.scaled_dot_product_attention(
-            query, key, value, dropout_p=self.dropout if self.training else 0.0, is_causal=True
-        )
-        attended = attended.transpose(1, 2).reshape(batch, time, d_model)
-        return F.dropout(self.projection(attended), self.dropout, self.training)
+        return query, key, value
 
 
 class MLP(nn.Module):
@@ -115,15 +123,19 @@ class GPT(nn.Module):
         Returns:
             (batch, time, padded vocabulary); the padding's logits are -inf.
         """
-        positions = torch.arange(tokens.shape[1], device=tokens.device)
-        x = self.token_embedding(tokens) + self.position_embedding(positions)
-        x = F.dropout(x, self.dropout, self.training)
+        x = self.embed(tokens)
         for block in self.blocks:
             if self.activation_checkpointing and self.training:
                 x = checkpoint(block, x, use_reentrant=False)
             else:
                 x = block(x)
         return F.linear(self.final_norm(x), self.token_embedding.weight, self.logit_bias)
+
+    def embed(self, tokens: torch.Tensor) -> torch.Tensor:
+        """What the first block gets: ids (batch, time) -> (batch, time, d_model)."""
+        positions = torch.arange(tokens.shape[1], device=tokens.device)
+        x = self.token_embedding(tokens) + self.position_embedding(positions)
+        return F.dropout(x, self.dropout, self.training)
 
 
 def summed_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,143 @@
+"""The attention of a run's best trial beside that of its baseline."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from raygpt.analysis.attention import (
+    AttentionDistances,
+    AttentionMaps,
+    attention_distances,
+    attention_maps,
+)
+from raygpt.data.batches import validation_windows
+from raygpt.data.dataset import Dataset
+from raygpt.data.prepare import prepare
+from raygpt.data.tokenizer import tokenizer_size
+from raygpt.errors import UserError
+from raygpt.recipe.schema import Model
+from raygpt.recipe.search_file import load_search_file
+from raygpt.results import files
+from raygpt.results.tables import Results, is_missing
+from raygpt.training.hardware import default_device
+from raygpt.training.loop import CHECKPOINT_FILE
+from raygpt.training.model import GPT
+
+EXCERPT_TOKENS = 32
+
+
+@dataclass(frozen=True)
+class TrialAttention:
+    """Where the heads of one trial's model look."""
+
+    distances: AttentionDistances
+    """On the validation set."""
+    maps: AttentionMaps
+    """On a text."""
+
+
+def compare_attention(
+    results: Results, dataset: Dataset | None = None, text: str | None = None, n_windows: int = 32
+) -> dict[str, TrialAttention]:
+    """The attention of the best trial and of the baseline, by what to call them.
+
+    The keys are "best 0008" and "baseline 0000", or "best and baseline 0000" where they are the
+    same; a trial that has no checkpoint is left out. Works on the GPU where there is one.
+
+    Args:
+        results: of a run, finished or going on.
+        dataset: of the run's tokenizer; the run's own if left out, made again where the cache has
+            it no longer.
+        text: at most as many tokens as the context; by default the first words of the first
+            document of the validation set.
+        n_windows: how many windows of the validation set to look at.
+
+    Raises:
+        UserError: a checkpoint or the data cannot be read, the data is not what the run was trained
+            on, or the text is too long.
+    """
+    dataset = dataset or dataset_of(results)
+    found = {}
+    for name, folder in checkpoints(results).items():
+        model = load_gpt(folder).to(default_device())
+        context = model.position_embedding.num_embeddings
+        if text is None:
+            text = excerpt(dataset, min(EXCERPT_TOKENS, context))
+        maps = attention_maps(model, dataset.tokenizer, text)  # also checks the vocabulary
+        windows = validation_windows(dataset.validation, context, n_windows * context)
+        found[name] = TrialAttention(attention_distances(model, windows, n_windows), maps)
+    return found
+
+
+def checkpoints(results: Results) -> dict[str, Path]:
+    """The checkpoint folders of the best trial and the baseline, named as above."""
+    best = results.best
+    if best is None:
+        return {}
+    trials = results.trials
+    baselines = trials[trials["baseline"].fillna(False) & trials["confirms"].isna()]
+    rows = {"best": best}
+    if best["trial_id"] in baselines["trial_id"].values:
+        rows = {"best and baseline": best}
+    elif not baselines.empty:
+        rows["baseline"] = baselines.iloc[0]
+    return {
+        f"{name} {row['trial_id']}": results.folder / row["checkpoint"]
+        for name, row in rows.items()
+        if not is_missing(row["checkpoint"])
+    }
+
+
+def dataset_of(results: Results) -> Dataset:
+    """The tokens that a run's trials were judged on.
+
+    Raises:
+        UserError: they cannot be had.
+    """
+    data = load_search_file(results.folder / files.SEARCH).data
+    dataset = prepare(data, train_tokens=0)
+    trained_on = results.trials["data"].dropna()
+    if not trained_on.isin([dataset.folder.name]).all():
+        raise UserError(
+            f"{results.folder} was run on the tokens {trained_on.iloc[0]}, and {data.corpus} now "
+            f"gives {dataset.folder.name}: {results.folder / files.ENVIRONMENT} says which "
+            f"revision of the corpus it had"
+        )
+    return dataset
+
+
+def excerpt(dataset: Dataset, most_tokens: int) -> str:
+    """The first words of the first document of the validation set, in at most so many tokens."""
+    document = next(dataset.documents("validation"))
+    # A character may be cut through.
+    text = dataset.tokenizer.decode(document[:most_tokens]).rstrip("\ufffd")
+    # What was cut off may have kept some characters in one token.
+    while len(dataset.tokenizer.encode(text)) > most_tokens:
+        text = text[:-1]
+    return text
+
+
+def load_gpt(folder: Path) -> GPT:
+    """The model of a checkpoint, on the CPU and without dropout.
+
+    Of a trial that was stopped at a rung it is the model as it was before the cooldown to that
+    rung, from where the trial could have gone on.
+
+    Raises:
+        UserError: there is no readable checkpoint.
+    """
+    path = folder / CHECKPOINT_FILE
+    try:
+        # Mapped, because two thirds of the file are the optimizer's.
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        identity = state["recipe"]
+        shape = {name: identity[f"model.{name}"] for name in ("d_model", "n_layers", "n_heads")}
+        vocab_size = tokenizer_size(identity["data.tokenizer"])
+        model = GPT(Model(**shape, dropout=0), vocab_size, int(identity["data.context"]))
+        model.load_state_dict(state["state"]["model"])
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such checkpoint") from None
+    except Exception as error:
+        raise UserError(f"{path}: not a readable checkpoint ({error!r})") from None
+    return model.eval()
