@@ -4,7 +4,7 @@ The weights are those of the model's own queries and keys, softmax(q kᵀ / √d
 mask, d being the width of a head (Vaswani et al., 2017, equation 1); in float32, without dropout.
 Layers and heads are counted from 0.
 
-    model = load_gpt(run.folder / run.best["checkpoint"])
+    model = load_model(run.folder / run.best["checkpoint"]).gpt
     distances = attention_distances(model, windows)
     distances.heads.sort_values("mean_distance")
     maps = attention_maps(model, dataset.tokenizer, "The cat sat on the mat.")

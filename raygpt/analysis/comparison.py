@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from raygpt.analysis.attention import (
     AttentionDistances,
     AttentionMaps,
@@ -14,15 +12,12 @@ from raygpt.analysis.attention import (
 from raygpt.data.batches import validation_windows
 from raygpt.data.dataset import Dataset
 from raygpt.data.prepare import prepare
-from raygpt.data.tokenizer import tokenizer_size
 from raygpt.errors import UserError
-from raygpt.recipe.schema import Model
 from raygpt.recipe.search_file import load_search_file
 from raygpt.results import files
 from raygpt.results.tables import Results, is_missing
+from raygpt.training.checkpoint import load_model
 from raygpt.training.hardware import default_device
-from raygpt.training.loop import CHECKPOINT_FILE
-from raygpt.training.model import GPT
 
 EXCERPT_TOKENS = 32
 
@@ -60,7 +55,7 @@ def compare_attention(
     dataset = dataset or dataset_of(results)
     found = {}
     for name, folder in checkpoints(results).items():
-        model = load_gpt(folder).to(default_device())
+        model = load_model(folder).gpt.to(default_device())
         context = model.position_embedding.num_embeddings
         if text is None:
             text = excerpt(dataset, min(EXCERPT_TOKENS, context))
@@ -116,28 +111,3 @@ def excerpt(dataset: Dataset, most_tokens: int) -> str:
     while len(dataset.tokenizer.encode(text)) > most_tokens:
         text = text[:-1]
     return text
-
-
-def load_gpt(folder: Path) -> GPT:
-    """The model of a checkpoint, on the CPU and without dropout.
-
-    Of a trial that was stopped at a rung it is the model as it was before the cooldown to that
-    rung, from where the trial could have gone on.
-
-    Raises:
-        UserError: there is no readable checkpoint.
-    """
-    path = folder / CHECKPOINT_FILE
-    try:
-        # Mapped, because two thirds of the file are the optimizer's.
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        identity = state["recipe"]
-        shape = {name: identity[f"model.{name}"] for name in ("d_model", "n_layers", "n_heads")}
-        vocab_size = tokenizer_size(identity["data.tokenizer"])
-        model = GPT(Model(**shape, dropout=0), vocab_size, int(identity["data.context"]))
-        model.load_state_dict(state["state"]["model"])
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such checkpoint") from None
-    except Exception as error:
-        raise UserError(f"{path}: not a readable checkpoint ({error!r})") from None
-    return model.eval()

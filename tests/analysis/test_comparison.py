@@ -10,12 +10,12 @@ from raygpt.analysis.comparison import (
     compare_attention,
     dataset_of,
     excerpt,
-    load_gpt,
 )
 from raygpt.data.prepare import prepare
 from raygpt.errors import UserError
 from raygpt.recipe.search_file import load_search_file
 from raygpt.results.tables import RunTables, load_results
+from raygpt.training.checkpoint import load_model
 from raygpt.training.loop import TrainingRun
 
 RECIPE = """
@@ -72,7 +72,7 @@ def test_the_best_trial_is_compared_with_the_baseline(run, dataset):
     assert [each.maps.weights.shape[0] for each in found.values()] == [2, 1]
     text = excerpt(dataset, 16)
     for each, folder in zip(found.values(), checkpoints(run).values(), strict=True):
-        model = load_gpt(folder)
+        model = load_model(folder).gpt
         distances = attention_distances(model, WindowsByHand(dataset), n_windows=3)
         pd.testing.assert_frame_equal(each.distances.heads, distances.heads)
         maps = attention_maps(model, dataset.tokenizer, text)
@@ -130,21 +130,3 @@ def test_other_tokens_than_the_runs_are_refused(run):
         UserError, match=r"was run on the tokens 0123456789abcdef, and jsonl:.* now"
     ):
         dataset_of(run)
-
-
-def test_a_loaded_model_is_the_saved_one_without_dropout(dataset, run, tmp_path):
-    search_file = load_search_file(run.folder / "search.yaml")
-    trained = TrainingRun(search_file.recipe({"model.n_layers": 2}), dataset)
-    next(iter(trained.reports()))
-    trained.save(tmp_path)
-    tokens = torch.arange(16)[None]
-    with torch.no_grad():
-        assert torch.equal(load_gpt(tmp_path)(tokens), trained.model.eval()(tokens))
-
-
-def test_what_is_no_checkpoint_is_said_to_be_none(tmp_path):
-    with pytest.raises(UserError, match=r"checkpoint\.pt: no such checkpoint$"):
-        load_gpt(tmp_path)
-    (tmp_path / "checkpoint.pt").write_bytes(b"PK")
-    with pytest.raises(UserError, match=r"checkpoint\.pt: not a readable checkpoint"):
-        load_gpt(tmp_path)
