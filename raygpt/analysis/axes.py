@@ -12,7 +12,7 @@ from raygpt.recipe.ranges import Choice, LogUniform, Range
 from raygpt.results.leaderboard import format_value
 
 TICKS = (1, 2, 5)
-"""Of every power of ten, on a logarithmic axis."""
+"""Of every power of ten, on a logarithmic axis over few of them; over many, only the first."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,11 @@ class Axis:
             order = {"categoryorder": "array", "categoryarray": self.categories}
             return found | {"type": "category"} | order
         found |= {"range": [self.low - margin, self.high + margin]}
-        return found | ({"type": "log", "dtick": self._log_ticks()} if self.log else {})
+        if not self.log:
+            return found
+        positions, texts = self.ticks()
+        values = [10**position for position in positions]
+        return found | {"type": "log", "tickvals": values, "ticktext": texts}
 
     def ticks(self) -> tuple[list[float], list[str]]:
         """Positions and texts of ticks, where plotly does not make its own."""
@@ -68,13 +72,10 @@ class Axis:
             positions = np.linspace(self.low, self.high, 5)
             return list(positions), [format_value(float(value)) for value in positions]
         powers = range(int(np.floor(self.low)), int(np.ceil(self.high)) + 1)
-        values = [tick * 10.0**power for power in powers for tick in TICKS]
+        few = self.high - self.low < len(TICKS)
+        values = [tick * 10.0**power for power in powers for tick in (TICKS if few else (1,))]
         inside = [v for v in values if self.low - 1e-9 <= np.log10(v) <= self.high + 1e-9]
         return [float(np.log10(v)) for v in inside], [f"{v:g}" for v in inside]
-
-    def _log_ticks(self) -> str | int:
-        """Over few powers of ten there are ticks at 2 and 5 too."""
-        return "D2" if self.high - self.low < 2.5 else 1
 
 
 def axis(name: str, values: pd.Series, found: Range | None = None) -> Axis:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 
 from raygpt.analysis.axes import Axis, axis
@@ -15,6 +16,7 @@ POINTS = 40
 """Of the surface, along each axis."""
 FEWEST = 4
 """Trials that a surface takes; fewer are shown as points."""
+REACH = 1.5
 COLOURSCALE = "Viridis_r"
 
 
@@ -22,9 +24,9 @@ def contour(results: Results, ranges: Mapping[str, Range], x: str, y: str) -> go
     """The surface of bits per byte over two searched values, and the trials as points.
 
     The surface is the local mean of the trials at the largest budget reached, weighted by a normal
-    kernel (E. Nadaraya, On Estimating Regression, 1964) of Scott's width in each direction, n^(-1/6)
-    times the standard deviation. A mean cannot invent a minimum that no trial has seen; it is
-    blank where no trial lies within two widths. All other values are as the trials had them.
+    kernel (E. Nadaraya, On Estimating Regression, 1964) of Scott's width in each direction, the
+    standard deviation times n^(-1/6). A mean cannot invent a minimum that no trial has seen; it is
+    blank where no trial lies within REACH widths. All other values are as the trials had them.
 
     Crosses are trials that were stopped, diverged or failed; they are no part of the surface.
 
@@ -86,7 +88,7 @@ def contour(results: Results, ranges: Mapping[str, Range], x: str, y: str) -> go
     return figure
 
 
-def surface(trials, across: Axis, upward: Axis) -> np.ndarray:
+def surface(trials: pd.DataFrame, across: Axis, upward: Axis) -> np.ndarray:
     """The local means on a grid, a row for each step of `upward`; NaN far from all trials."""
     points = np.stack([axis.shares(trials[axis.name]) for axis in (across, upward)], axis=1)
     figures = trials["bits_per_byte"].to_numpy()
@@ -96,4 +98,4 @@ def surface(trials, across: Axis, upward: Axis) -> np.ndarray:
     distances = (((grid[:, :, None] - points) / widths) ** 2).sum(axis=-1)
     weights = np.exp(-distances / 2)
     means = (weights * figures).sum(axis=-1) / np.maximum(weights.sum(axis=-1), 1e-300)
-    return np.where(distances.min(axis=-1) <= 4, means, np.nan)
+    return np.where(distances.min(axis=-1) <= REACH**2, means, np.nan)

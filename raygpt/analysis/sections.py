@@ -128,8 +128,8 @@ def asked(run: Run) -> Iterator[Block]:
     else:
         yield Text(
             f"Which {' and '.join(_listed([short(name) for name in names]))} are best? "
-            f"{_count(_wanted(run), 'trial')} of the recipe {found.name}, each of them {model}, for "
-            f"up to {whole:,} tokens, {judgement}"
+            f"{_count(_wanted(run), 'trial')} of the recipe {found.name}, each of them {model}, "
+            f"for up to {whole:,} tokens, {judgement}"
         )
         sampler = {"tpe": "Optuna's TPE", "random": "chance"}[recipe.search.sampler]
         text = f"Values were proposed by {sampler}."
@@ -236,8 +236,8 @@ def _noise(run: Run) -> str:
         return "There is no second result yet to tell the noise from."
     return (
         f"The {len(scores)} runs at {judged(run)['tokens'].max():,} tokens have a mean of "
-        f"{scores.mean():.4f} bits per byte and a standard deviation of {scores.std():.4f}: that is "
-        f"the noise from run to run. The least of them is no better a recipe than the others."
+        f"{scores.mean():.4f} bits per byte and a standard deviation of {scores.std():.4f}: "
+        f"that is the noise from run to run. The best of them is no better a recipe than the others."
     )
 
 
@@ -271,9 +271,12 @@ def cost(run: Run) -> Iterator[Block]:
     if made_with:
         hardware = ", ".join(made_with.get("gpus") or [])
         hardware = hardware or f"{made_with.get('cpus')} CPU cores, {made_with.get('processor')}"
-        commit = made_with.get("git_commit") or "not known"
-        versions = ", ".join(f"{k} {v}" for k, v in made_with.get("versions", {}).items())
-        yield Text(f"Started on {hardware}. raygpt's commit: {commit}. Versions: {versions}.")
+        yield Text(f"Started on {hardware}.")
+        yield Code(
+            json.dumps(made_with, indent=2),
+            f"{files.ENVIRONMENT}, what it was made with",
+            folded=True,
+        )
 
 
 def _planned(plan: dict, name: str, pattern: str, show: Any = None) -> str:
@@ -343,18 +346,19 @@ def region(run: Run) -> Iterator[Block]:
     at = f"{compared['tokens'].max():,} tokens"
     yield Pictures(
         [_one_panel(run, name) for name in names],
-        f"A point is a trial at {at}, over one of its values at a time. Grey crosses at the top "
-        f"edge are trials that were stopped earlier: they have no figure there, but show which "
-        f"values were tried. Point at one to read its values.",
+        f"A point is a trial at {at}, over one of its values at a time: orange the best, green the "
+        f"baseline. Crosses at the top edge are trials that ended earlier: they have no figure "
+        f"there, but show which values were tried. Point at one to read its values.",
     )
     numbers = [name for name in _by_importance(run, names) if axes[name].categories is None]
     pairs = list(combinations(numbers[:SURFACES], 2))
     if pairs:
         yield Pictures(
-            [run.plot_contour(x, y) for x, y in pairs],
-            f"Two values at a time: the local mean of the trials at {at}, blank where no trial is "
-            f"near; crosses were stopped earlier. Bright is good. These are the {len(numbers[:SURFACES])} "
-            f"hyperparameters first in the order above.",
+            [run.plot_contour(x, y).update_layout(showlegend=False) for x, y in pairs],
+            f"Two values at a time: the local mean of the trials at {at}, bright where it is good, "
+            f"blank where no trial is near. With few trials it is a rough guess. Points are those "
+            f"trials (orange the best, green the baseline), crosses were stopped earlier. These are "
+            f"the hyperparameters first in the order above.",
         )
 
 
@@ -400,8 +404,8 @@ def went(run: Run) -> Iterator[Block]:
         [run.plot_curves()],
         "Bits per byte over tokens. Points are figures of the held-out text, at the rungs (dashed "
         "uprights); a cross is where a trial was stopped. Lines are the training loss in between, "
-        "brought to bits per byte by the held-out text's bytes a token. Dotted lines are cooldowns: "
-        "a trial is judged as if the rung were its end, then goes back to where the dotted line "
+        "brought to bits per byte by the held-out text's bytes a token. Dotted lines are "
+        "cooldowns: a trial is judged as if the rung were its end, then goes back to where the dotted line "
         "began. Click a name to hide it, double-click to see it alone.",
     )
     yield Pictures([run.plot_learning_rates()], "Learning rates; cooldowns to rungs are dotted.")

@@ -19,7 +19,7 @@ function template() {
         bgcolor: colour("--card"), bordercolor: colour("--line"), align: "left",
         font: { color: colour("--text") },
       },
-      margin: { l: 60, r: 20, t: 40, b: 50 },
+      margin: { l: 60, r: 20, t: 40, b: 60 },
     },
   };
 }
