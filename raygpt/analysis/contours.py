@@ -17,6 +17,8 @@ POINTS = 40
 FEWEST = 4
 """Trials that a surface takes; fewer are shown as points."""
 REACH = 1.5
+MANY = 60
+"""Points, from which on they are drawn small."""
 COLOURSCALE = "Viridis_r"
 
 
@@ -74,8 +76,10 @@ def contour(results: Results, ranges: Mapping[str, Range], x: str, y: str) -> go
                 marker={
                     "color": COLOURS[which],
                     "symbol": symbol,
-                    "size": 12 if which in WIDER else 7,
-                    "line": {"width": 1, "color": "white" if symbol == "circle" else None},
+                    "size": 12 if which in WIDER else 7 if len(rows) < MANY else 4,
+                    "opacity": 0.9 if which in WIDER or symbol == "circle" else 0.5,
+                    "line": {"width": 1 if symbol != "circle" or len(rows) < MANY else 0}
+                    | ({"color": "white"} if symbol == "circle" else {}),
                 },
                 name=which,
                 hovertemplate="%{text}<extra></extra>",

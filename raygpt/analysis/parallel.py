@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import plotly.graph_objects as go
 
 from raygpt.analysis.axes import axis
-from raygpt.analysis.groups import searched
+from raygpt.analysis.groups import hover_texts, searched
 from raygpt.recipe.ranges import Range
 from raygpt.results.tables import Results, ranked
 
@@ -16,7 +16,7 @@ def parallel_coordinates(results: Results, ranges: Mapping[str, Range]) -> go.Fi
     """An axis a searched value, and last the trial's place on the leaderboard, 1 being the best.
 
     Places, for bits per byte at different budgets do not compare. Drag along an axis to see only
-    the trials that lie there. `customdata` has the trial_id of each line.
+    the trials that lie there. `customdata` says which trial each line is.
 
     Args:
         results: of a search; trials without a result are left out.
@@ -45,7 +45,7 @@ def parallel_coordinates(results: Results, ranges: Mapping[str, Range]) -> go.Fi
     figure = go.Figure(
         go.Parcoords(
             dimensions=dimensions,
-            customdata=trials["trial_id"],
+            customdata=trials["trial_id"].map(hover_texts(results)),
             line={"color": places, "colorscale": COLOURSCALE, "cmin": 1, "cmax": last},
         )
     )

@@ -237,7 +237,7 @@ def _noise(run: Run) -> str:
     return (
         f"The {len(scores)} runs at {judged(run)['tokens'].max():,} tokens have a mean of "
         f"{scores.mean():.4f} bits per byte and a standard deviation of {scores.std():.4f}: "
-        f"that is the noise from run to run. The best of them is no better a recipe than the others."
+        f"that is the noise from run to run. The best is no better a recipe than the others."
     )
 
 
@@ -357,8 +357,8 @@ def region(run: Run) -> Iterator[Block]:
             [run.plot_contour(x, y).update_layout(showlegend=False) for x, y in pairs],
             f"Two values at a time: the local mean of the trials at {at}, bright where it is good, "
             f"blank where no trial is near. With few trials it is a rough guess. Points are those "
-            f"trials (orange the best, green the baseline), crosses were stopped earlier. These are "
-            f"the hyperparameters first in the order above.",
+            f"trials (orange the best, green the baseline), crosses were stopped earlier. Shown "
+            f"are the hyperparameters that come first above.",
         )
 
 
@@ -405,8 +405,8 @@ def went(run: Run) -> Iterator[Block]:
         "Bits per byte over tokens. Points are figures of the held-out text, at the rungs (dashed "
         "uprights); a cross is where a trial was stopped. Lines are the training loss in between, "
         "brought to bits per byte by the held-out text's bytes a token. Dotted lines are "
-        "cooldowns: a trial is judged as if the rung were its end, then goes back to where the dotted line "
-        "began. Click a name to hide it, double-click to see it alone.",
+        "cooldowns: a trial is judged as if the rung were its end, then goes back to where the "
+        "dotted line began. Click a name to hide it, double-click to see it alone.",
     )
     yield Pictures([run.plot_learning_rates()], "Learning rates; cooldowns to rungs are dotted.")
     if searched(run) and run.best is not None:
@@ -433,7 +433,8 @@ def failed(run: Run) -> Iterator[Block]:
     titles = [short(name) for name in names]
     yield Text(f"{_count(len(trials), 'trial')} of {len(run.trials)} came to no result:")
     yield Table(["trial", "status", "why", *titles], rows, frozenset(titles))
-    yield Text(f"{run.folder / files.LOG} has what Ray and Optuna had to say.")
+    if (run.folder / files.LOG).is_file():
+        yield Text(f"{run.folder / files.LOG} has what Ray and Optuna had to say.")
 
 
 def to_do(run: Run) -> Iterator[Block]:
@@ -448,8 +449,9 @@ def to_do(run: Run) -> Iterator[Block]:
     if recipe.is_file():
         yield Code(f"python -m raygpt.train {_quoted(recipe)}", "Train the winner")
         yield Code(recipe.read_text(), f"Its recipe, {recipe}")
-    elif (folder / files.SEARCH).is_file():
-        yield Text(f"There is no {files.BEST_RECIPE}: {folder / files.SEARCH} is the recipe.")
+    elif not names and (folder / files.SEARCH).is_file():
+        recipe = folder / files.SEARCH
+        yield Code(f"python -m raygpt.train {_quoted(recipe)} --name NAME", "Train it again")
     if run.best is not None and not is_missing(checkpoint := run.best["checkpoint"]):
         yield Text(f"Its trained model: {folder / checkpoint}")
     if names and confirmation(run.trials) is None and run.best is not None:

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 
+from raygpt.analysis.run import load_results
 from raygpt.recipe.search_file import load_search_file
 from raygpt.results.tables import RunTables
 
@@ -111,3 +112,26 @@ def made_search(tmp_path_factory):
     return lambda trials, **options: make_search(
         tmp_path_factory.mktemp("runs") / "made", trials, **options
     )
+
+
+@pytest.fixture(scope="session")
+def hundred(made_search):
+    """The results of a finished search of 100 trials. Not to be changed."""
+    return load_results(made_search(100).folder)
+
+
+@pytest.fixture(scope="session")
+def confirmed(tmp_path_factory):
+    """The folder of a search of 16 whose baseline and best trial were confirmed by three runs."""
+    tables = make_search(tmp_path_factory.mktemp("runs") / "confirmed", 16)
+    best = tables.best()
+    values = {name: best[name] for name in tables.searched}
+    start = {name: tables.trial("0000")[name] for name in tables.searched}
+    for number in range(1, 4):
+        for trial_id, its, noise in (("0000", start, 0.1), (best["trial_id"], values, 0.0)):
+            name = f"{trial_id}-{number}"
+            tables.begin_trial(name, number, its, confirms=trial_id)
+            tables.add_report(name, figures(BUDGET, its, noise + 0.002 * number, rung=1))
+            tables.end_trial(name, "completed")
+    tables.flush()
+    return tables.folder

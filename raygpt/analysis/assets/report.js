@@ -45,7 +45,7 @@ function nameLines(place, data) {
   place.on("plotly_hover", (event) => {
     const number = event.curveNumber;
     if (number === undefined || data.customdata[number] === undefined) return;
-    label.textContent = data.customdata[number];
+    label.innerHTML = data.customdata[number].replaceAll("<br>", " · ");
   });
 }
 
