@@ -142,7 +142,7 @@ def asked(run: Run) -> Iterator[Block]:
             )
             text += (
                 f" At {at} tokens ASHA compared the trials{', each ' + how if how else ''}, and "
-                f"stopped all but about the best in {recipe.search.reduction_factor:g}."
+                f"let about the best one in {recipe.search.reduction_factor:g} go on."
             )
         yield Text(text)
         start = found.start_values()
