@@ -19,6 +19,7 @@ function template() {
         bgcolor: colour("--card"), bordercolor: colour("--line"), align: "left",
         font: { color: colour("--text") },
       },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--quiet"), activecolor: colour("--link") },
       margin: { l: 60, r: 20, t: 40, b: 60 },
     },
   };
