@@ -62,7 +62,7 @@ def contour(results: Results, ranges: Mapping[str, Range], x: str, y: str) -> go
             hoverinfo="skip",
             connectgaps=False,
         )
-    texts, group = hover_texts(results), groups(results)
+    texts, group = hover_texts(results), groups(results).loc[trials.index]
     for which in COLOURS:
         for among, symbol in ((compared, "circle"), (others, "x-thin-open")):
             rows = trials[among & (group == which)]
