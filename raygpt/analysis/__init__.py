@@ -1,1 +1,1 @@
-"""What can be seen in a trained model."""
+"""What a run comes to: pictures, as plotly figures, of its tables and models, and a report."""

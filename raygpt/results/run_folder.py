@@ -95,6 +95,20 @@ def hold_run(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def is_being_run(folder: Path) -> bool:
+    """Whether a process is running into the folder, as far as this machine can tell."""
+    lock = folder / files.LOCK
+    if not lock.is_file():
+        return False
+    try:
+        with FileLock(lock, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False  # not ours to lock, so not ours to run
+
+
 def reopen_run(folder: Path, path: Path, overrides: Iterable[str]) -> SearchFile:
     """The search of an existing run, to go on with it.
 

@@ -1,0 +1,184 @@
+"""Curves over tokens: bits per byte, and the learning rate."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from raygpt.analysis.groups import BASELINE, BEST, COLOURS, WIDER, groups, hover_texts
+from raygpt.results.tables import Results
+
+GAP = {"tokens": np.nan, "y": np.nan, "text": ""}
+WIDTHS = {BEST: 2.6, BASELINE: 2.2}
+OPACITIES = {"stopped": 0.55, "completed": 0.75, "running": 0.75}
+ENDS = {"stopped": "x", "diverged": "diamond", "failed": "diamond"}
+"""Marks where trials ended that did not come to the end of the budget."""
+
+
+def bytes_per_token(history: pd.DataFrame) -> float:
+    """UTF-8 bytes of a scored validation token, on average; NaN where no trial was judged yet.
+
+    It is a property of the tokenizer and the validation set, so all trials of a run have the same:
+    `bits_per_token / bits_per_byte` at any rung.
+    """
+    scored = history.dropna(subset=["bits_per_token", "bits_per_byte"])
+    return float((scored["bits_per_token"] / scored["bits_per_byte"]).median())
+
+
+def learning_curves(results: Results, trials: Iterable[str] | None = None) -> go.Figure:
+    """Bits per byte over tokens; rungs are upright lines, cooldowns dotted.
+
+    Points at rungs are of the validation set. The lines between are the training loss, the mean
+    since the report before, in bits a token over the validation set's bytes a token: that is the
+    loss in bits per byte if training text has as many bytes a token as validation text, which of
+    one corpus is so but for chance. Dropout is on in training, so a line may lie above its points.
+    As long as no trial was judged, the unit is bits a token.
+
+    A cooldown leaves the trunk on the way to a rung, and the trial goes back to where it began.
+
+    Args:
+        results: of a run.
+        trials: trial_id of those to show; all if left out.
+    """
+    history, ratio = results.history, bytes_per_token(results.history)
+    known = np.isfinite(ratio)
+    history = history.assign(y=history["train_bits_per_token"] / (ratio if known else 1.0))
+    unit = "bits per byte" if known else "bits per token"
+    figure = _curves(results, history, trials, f"%{{y:.4f}} {unit} in training")
+    _add_rungs(figure, results, trials)
+    figure.update_yaxes(title_text=unit, **_judged_range(results, trials))
+    return figure
+
+
+def learning_rates(results: Results, trials: Iterable[str] | None = None) -> go.Figure:
+    """Learning rates over tokens; cooldowns to rungs are dotted.
+
+    Args:
+        results: of a run.
+        trials: trial_id of those to show; all if left out.
+    """
+    history = results.history.assign(y=results.history["learning_rate"])
+    figure = _curves(results, history, trials, "learning rate %{y:.3g}")
+    figure.update_yaxes(title_text="learning rate", rangemode="tozero")
+    return figure
+
+
+def _curves(
+    results: Results, history: pd.DataFrame, trials: Iterable[str] | None, hover: str
+) -> go.Figure:
+    """A trunk and dotted cooldowns of every trial, from the column `y`.
+
+    The trials of a group share a trace, with gaps in between: hundreds of traces would be slow.
+    """
+    figure = go.Figure()
+    texts = hover_texts(results)
+    by_trial = dict(list(history.dropna(subset="y").groupby("trial_id")))
+    for group, members in _members(results, trials):
+        trunk, cooldowns = [], []
+        for trial_id in members:
+            if trial_id not in by_trial:
+                continue
+            reports = by_trial[trial_id].sort_values("tokens_trained", kind="stable")
+            for cooldown, rows in _stretches(reports):
+                rows = rows[["tokens", "y"]].assign(text=texts[trial_id])
+                (cooldowns if cooldown else trunk).extend([*rows.to_dict("records"), GAP])
+        for points, dash in ((trunk, "solid"), (cooldowns, "dot")):
+            if not points:
+                continue
+            table = pd.DataFrame(points)
+            figure.add_scatter(
+                x=table["tokens"],
+                y=table["y"],
+                text=table["text"],
+                mode="lines",
+                line={"color": COLOURS[group], "width": WIDTHS.get(group, 1.3), "dash": dash},
+                opacity=OPACITIES.get(group, 1.0),
+                name=group,
+                legendgroup=group,
+                showlegend=dash == "solid" or not trunk,
+                hovertemplate=f"%{{text}}<br>{hover} at %{{x:,}} tokens<extra></extra>",
+            )
+    figure.update_xaxes(title_text="tokens", rangemode="tozero")
+    figure.update_layout(
+        hovermode="closest", legend={"orientation": "h", "y": 1, "yanchor": "bottom"}
+    )
+    return figure
+
+
+def _members(results: Results, trials: Iterable[str] | None) -> Iterator[tuple[str, Sequence[str]]]:
+    """The groups in the order in which they are drawn, with the trial_ids of each."""
+    group = groups(results)
+    for name in COLOURS:
+        members = results.trials.loc[group == name, "trial_id"]
+        yield name, list(members if trials is None else members[members.isin(list(trials))])
+
+
+def _stretches(reports: pd.DataFrame) -> Iterator[tuple[bool, pd.DataFrame]]:
+    """The trunk of a trial, and each of its cooldowns from where it leaves the trunk.
+
+    Args:
+        reports: of one trial, in the order in which they were made.
+    """
+    cooldown = reports["cooldown"].fillna(False).to_numpy(bool)
+    trunk = reports[~cooldown]
+    yield False, trunk
+    starts = np.flatnonzero(cooldown & ~np.concatenate([[False], cooldown[:-1]]))
+    for start in starts:
+        stop = start + int(np.argmin(np.append(cooldown[start:], False)))
+        # Later reports of the trunk may lie at fewer tokens than the cooldown that it went back of.
+        before = reports.iloc[:start]
+        before = before[~cooldown[:start]].tail(1)
+        yield True, pd.concat([before, reports.iloc[start:stop]])
+
+
+def _add_rungs(figure: go.Figure, results: Results, trials: Iterable[str] | None) -> None:
+    """Upright lines at the rungs, points of the trials there, and marks where trials ended."""
+    scored = results.history.dropna(subset="bits_per_byte")
+    own = results.trials.loc[results.trials["confirms"].isna(), "trial_id"]
+    for tokens in sorted(scored.loc[scored["trial_id"].isin(own), "tokens"].unique()):
+        figure.add_vline(x=int(tokens), line={"width": 1, "dash": "dash", "color": "#8e959e"})
+    texts = hover_texts(results)
+    for group, members in _members(results, trials):
+        points = scored[scored["trial_id"].isin(members)]
+        if points.empty:
+            continue
+        last = points["tokens_trained"] == points.groupby("trial_id")["tokens_trained"].transform(
+            "max"
+        )
+        figure.add_scatter(
+            x=points["tokens"],
+            y=points["bits_per_byte"],
+            text=points["trial_id"].map(texts),
+            mode="markers",
+            marker={
+                "color": COLOURS[group],
+                "size": 10 if group in WIDER else 7,
+                "symbol": np.where(last, ENDS.get(group, "circle"), "circle"),
+            },
+            opacity=OPACITIES.get(group, 1.0),
+            name=group,
+            legendgroup=group,
+            showlegend=not any(trace.legendgroup == group for trace in figure.data),
+            hovertemplate="%{text}<br>judged at %{x:,} tokens: %{y:.4f} bits per byte"
+            "<extra></extra>",
+        )
+
+
+def _judged_range(results: Results, trials: Iterable[str] | None) -> dict[str, list[float]]:
+    """The axis from the best figure at a rung to the worst: the steep beginnings are above it.
+
+    Worst but for what lies far out, which diverged or was about to.
+    """
+    scored = results.history.dropna(subset="bits_per_byte")
+    if trials is not None:
+        scored = scored[scored["trial_id"].isin(list(trials))]
+    if scored.empty:
+        return {}
+    figures = scored["bits_per_byte"]
+    first, third = figures.quantile([0.25, 0.75])
+    # Tukey's outer fence.
+    inside = figures[figures <= third + 3 * (third - first)]
+    low, high = figures.min(), inside.max()
+    margin = 0.08 * max(high - low, 0.01 * low)
+    return {"range": [low - margin, high + 2 * margin]}

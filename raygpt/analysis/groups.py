@@ -1,0 +1,91 @@
+"""Who is who among the trials of a run: the groups that pictures tell apart, and hover texts."""
+
+import html
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from raygpt.results.leaderboard import format_value
+from raygpt.results.tables import TRIAL_COLUMNS, Results, is_missing
+
+BEST, BASELINE, FURTHER = "best", "baseline", "further runs"
+COLOURS = {
+    "stopped": "#8e959e",
+    "failed": "#9a6b3f",
+    "diverged": "#cc4488",
+    "running": "#2fa7a0",
+    FURTHER: "#8f7be0",
+    "completed": "#3d8fd1",
+    BASELINE: "#1f9d61",
+    BEST: "#e0601f",
+}
+"""Of every group, in the order in which they are drawn; all can be seen on white and on black."""
+WIDER = (BEST, BASELINE)
+"""Groups of one trial, drawn larger."""
+
+
+def searched(results: Results) -> list[str]:
+    """The dotted names of the searched values."""
+    return [name for name in results.trials if name not in TRIAL_COLUMNS]
+
+
+def short(name: str) -> str:
+    """The last part of a dotted name, for reading."""
+    return name.rpartition(".")[2].replace("_", " ")
+
+
+def groups(results: Results) -> pd.Series:
+    """The group of every trial, by its row in the table: one of COLOURS.
+
+    A further run is one that confirms a trial; the best trial and the baseline are groups of one.
+    """
+    trials = results.trials
+    found = trials["status"].astype(object)
+    found = found.mask(trials["confirms"].notna(), FURTHER)
+    found = found.mask(trials["baseline"].fillna(False), BASELINE)
+    if results.best is not None:
+        found = found.mask(trials["trial_id"] == results.best["trial_id"], BEST)
+    return found
+
+
+def judged(results: Results) -> pd.DataFrame:
+    """The search's trials at the largest budget that any has reached: they can be compared.
+
+    Diverged and failed ones are left out, whatever they had reached before.
+    """
+    trials = results.trials
+    sound = trials["confirms"].isna() & ~trials["status"].isin(["diverged", "failed"])
+    scored = trials[sound & trials["bits_per_byte"].notna()]
+    return scored[scored["tokens"] == scored["tokens"].max()]
+
+
+def hover_texts(results: Results, names: Iterable[str] | None = None) -> dict[str, str]:
+    """What to say of a trial under the pointer, by trial_id: its name, its group and its values.
+
+    Args:
+        results: of a run.
+        names: of the values to say; all searched ones if left out.
+    """
+    names = searched(results) if names is None else list(names)
+    return {
+        row["trial_id"]: "<br>".join([_who(row, group), *_values(row, names)])
+        for row, group in zip(results.trials.to_dict("records"), groups(results), strict=True)
+    }
+
+
+def _who(row: Mapping[str, Any], group: str) -> str:
+    if group == FURTHER:
+        group = f"further run of {row['confirms']}, {row['status']}"
+    elif group != row["status"]:
+        group = f"{group}, {row['status']}"
+    text = f"<b>{row['trial_id']}</b> {group}"
+    if is_missing(row["bits_per_byte"]):
+        return text
+    return f"{text}<br>{row['bits_per_byte']:.4f} bits per byte at {row['tokens']:,} tokens"
+
+
+def _values(row: Mapping[str, Any], names: Iterable[str]) -> Iterable[str]:
+    for name in names:
+        if not is_missing(row[name]):
+            yield f"{short(name)} {html.escape(format_value(row[name]))}"

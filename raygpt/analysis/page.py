@@ -1,0 +1,61 @@
+"""A report as one HTML file, which needs neither a server nor a network."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from itertools import count
+
+from plotly.graph_objects import Figure
+
+from raygpt.analysis.blocks import Pictures
+from raygpt.analysis.run import Run
+from raygpt.analysis.sections import sections, state, unfinished
+
+MARK = "<!-- A report of raygpt -->"
+"""In the first line of every report."""
+
+
+def render_report(run: Run, attention: Sequence[Figure] = ()) -> str:
+    """The page.
+
+    plotly.js stands in it once; the figures are data that a script draws in the reader's colours,
+    light or dark.
+
+    Args:
+        run: to report.
+        attention: pictures of where the heads of the best model look, if there are any.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from plotly.offline import get_plotlyjs
+
+    environment = Environment(
+        loader=PackageLoader("raygpt.analysis", "assets"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    parts = sections(run, attention)
+    pictures = [block for part in parts for block in part.blocks if isinstance(block, Pictures)]
+    figures = [figure for block in pictures for figure in block.figures]
+    numbers = count()
+    return environment.get_template("report.html.jinja").render(
+        mark=MARK,
+        title=run.folder.absolute().name,
+        state=state(run),
+        unfinished=unfinished(run),
+        made=datetime.now(timezone.utc),
+        sections=parts,
+        next_number=lambda: next(numbers),
+        figures=_as_json(figures),
+        plotly=get_plotlyjs(),
+    )
+
+
+def _as_json(figures: Sequence[Figure]) -> str:
+    """A list that may stand within a script."""
+    plain = [json.loads(figure.to_json()) for figure in figures]
+    for figure in plain:
+        # The page has its own colours.
+        figure["layout"].pop("template", None)
+    return json.dumps(plain, separators=(",", ":")).replace("<", "\\u003c")

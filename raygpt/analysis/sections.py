@@ -1,0 +1,507 @@
+"""What a report says: its sections in their order, from the results of a run."""
+
+import json
+import math
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from plotly.graph_objects import Figure
+
+from raygpt.analysis.axes import axis
+from raygpt.analysis.blocks import (
+    Block,
+    Code,
+    Headline,
+    Notice,
+    Pictures,
+    Points,
+    Section,
+    Table,
+    Text,
+)
+from raygpt.analysis.groups import judged, searched, short
+from raygpt.analysis.importance import FEWEST_BEST, describe_importance
+from raygpt.analysis.run import Run
+from raygpt.errors import UserError
+from raygpt.recipe.budget import rung_steps, tokens_per_step
+from raygpt.recipe.fields import FIELDS
+from raygpt.results import files
+from raygpt.results.confirmation import CONFIDENCE, confirmation
+from raygpt.results.leaderboard import displayed, format_value, leaderboard
+from raygpt.results.run_folder import is_being_run
+from raygpt.results.tables import is_missing, ranked
+
+TOP = 10
+"""Rows of the leaderboard."""
+SURFACES = 3
+"""Contours: one for each pair of so many hyperparameters."""
+EDGE = 0.05
+"""So near the end of its range, as a share of it, a value may well be better beyond."""
+
+
+def sections(run: Run, attention: Sequence[Figure] = ()) -> list[Section]:
+    """All sections of the report.
+
+    Args:
+        run: to report.
+        attention: pictures of where the heads of the best model look, if there are any.
+    """
+    found = [
+        Section("asked", "What was asked", list(asked(run))),
+        Section("won", "What won, and by how much", list(won(run))),
+        Section("cost", "What it cost", list(cost(run))),
+        Section("importance", "Which hyperparameters mattered", list(mattered(run))),
+        Section("region", "Where the good region lies", list(region(run))),
+        Section("trials", "How the trials went", list(went(run))),
+        Section("failures", "What failed, and why", list(failed(run))),
+        Section("next", "How to train the winner", list(to_do(run))),
+    ]
+    if attention:
+        caption = "Attention of the best trial's model beside the baseline's."
+        looks = Section("attention", "Where the heads look", [Pictures(attention, caption)])
+        found.insert(-2, looks)
+    return found
+
+
+def state(run: Run) -> str:
+    """How far the run has come, in a sentence."""
+    own = run.trials[run.trials["confirms"].isna()]
+    further = run.trials[run.trials["confirms"].notna()]
+    counts = Counter(own["status"])
+    text = f"{_count(len(own), 'trial')}: " + ", ".join(
+        f"{number} {status}" for status, number in counts.items()
+    )
+    if not len(own):
+        text = "No trial has begun"
+    if len(further):
+        text += f"; {_count(len(further), 'further run')} to confirm the best"
+    return text + "."
+
+
+def unfinished(run: Run) -> str | None:
+    """A sentence on a run that has not come to its end; None of one that has."""
+    being_run = is_being_run(run.folder)
+    ended = int((run.trials["status"] != "running").sum())
+    wanted = _wanted(run)
+    if not being_run and ended == len(run.trials) and ended >= wanted:
+        return None
+    last = run.history["time"].max()
+    when = "" if is_missing(last) else f" The last report came at {last:%Y-%m-%d %H:%M} UTC."
+    of_all = f"{ended} of {max(wanted, len(run.trials))} trials have ended."
+    if being_run:
+        return f"This run is still running: {of_all}{when} What follows is how it stands."
+    return (
+        f"This run was interrupted: {of_all}{when} What follows is what there is; the last section "
+        f"says how to go on."
+    )
+
+
+def asked(run: Run) -> Iterator[Block]:
+    """What was asked."""
+    names, found = searched(run), run.search_file
+    if found is None:
+        yield Text(
+            f"The run's {files.SEARCH} is missing or cannot be read, so what was asked is known "
+            f"from the tables alone: {', '.join(map(short, names)) or 'nothing'} was searched."
+        )
+        return
+    recipe = found.baseline()
+    model = (
+        f"a model {recipe.model.d_model} wide with {_count(recipe.model.n_layers, 'layer')}, on "
+        f"{recipe.data.corpus}"
+    )
+    judgement = "judged by its bits per byte on held-out text; fewer are better."
+    step = tokens_per_step(recipe)
+    *rungs, whole = (steps * step for steps in rung_steps(recipe))
+    if not names:
+        runs = _count(len(run.trials), "run")
+        seeds = ", each with a seed of its own," if len(run.trials) > 1 else ""
+        yield Text(
+            f"Nothing was searched: {runs}{seeds} of the recipe {found.name} trained {model}, for "
+            f"{whole:,} tokens, {judgement}"
+        )
+    else:
+        yield Text(
+            f"Which {' and '.join(_listed([short(name) for name in names]))} are best? "
+            f"{_count(_wanted(run), 'trial')} of the recipe {found.name}, each of them {model}, "
+            f"for up to {whole:,} tokens, {judgement}"
+        )
+        sampler = {"tpe": "Optuna's TPE", "random": "chance"}[recipe.search.sampler]
+        text = f"Values were proposed by {sampler}."
+        if recipe.search.scheduler == "asha" and rungs:
+            at = " and ".join(f"{tokens:,}" for tokens in rungs)
+            how = (
+                "cooled down as if it were the end"
+                if recipe.search.rung_metric == "cooldown"
+                else ""
+            )
+            text += (
+                f" At {at} tokens ASHA compared the trials{', each ' + how if how else ''}, and "
+                f"let about the best one in {recipe.search.reduction_factor:g} go on."
+            )
+        yield Text(text)
+        start = found.start_values()
+        rows = [
+            [
+                short(name),
+                " ".join(f"{key} {_plain(value)}" for key, value in _as_range(found, name)),
+                format_value(start[name]),
+                FIELDS[name].description,
+            ]
+            for name in names
+            if name in found.ranges
+        ]
+        yield Table(["hyperparameter", "searched", "baseline", "what it is"], rows)
+    yield Code(found.to_yaml(), f"{files.SEARCH}, every setting of it", folded=True)
+
+
+def won(run: Run) -> Iterator[Block]:
+    """What won and by how much, and whether to believe it."""
+    best = run.best
+    if best is None:
+        yield Text("No trial has a result yet.")
+        return
+    board = leaderboard([run])
+    row = board[board["trial_id"] == best["trial_id"]].iloc[0]
+    found = confirmation(run.trials)
+    confirmed = found is not None and found.winner is not None
+    yield Headline(list(_headline(run, row, confirmed)))
+    others = searched(run)
+    if found:
+        yield Points(run.conclusions)
+        if not confirmed:
+            yield Notice("The confirmation has not come to its end, so no winner is sure yet.")
+        if any(c.scores for c in found.configurations):
+            yield Pictures(
+                [run.plot_confirmation()],
+                f"Further runs of the configurations that were confirmed: diamonds are their means "
+                f"with {CONFIDENCE:.0%} intervals, rings single runs. The run that a configuration "
+                f"was picked for is not among them.",
+            )
+    elif others:
+        compared = judged(run)
+        yield Notice(_unconfirmed(best["trial_id"], compared))
+    elif len(run.trials) > 1:
+        yield Text(_noise(run))
+    top = leaderboard([run], top=TOP)
+    headings, rows = displayed(top.drop(columns="error", errors="ignore"))
+    words = frozenset(headings) - {"trial", "status", "run"}
+    yield Table(headings, rows, words)
+    if len(board) > len(top):
+        yield Text(
+            f"The best {len(top)} of {len(board)}; all of them: "
+            f"python -m raygpt.leaderboard {_quoted(run.folder)}"
+        )
+
+
+def _headline(run: Run, row: pd.Series, confirmed: bool) -> Iterator[tuple[str, str]]:
+    name = "the run" if len(run.trials) == 1 else f"trial {row['trial_id']}"
+    if not is_missing(error := row.get("standard_error")) and confirmed:
+        runs = f"mean of {row['runs']} further runs with its standard error"
+        yield f"{row['bits_per_byte']:.4f} ± {error:.4f}", f"bits per byte, {name}: {runs}"
+    else:
+        at = f"at {row['tokens']:,} tokens, one run"
+        yield f"{row['bits_per_byte']:.4f}", f"bits per byte, {name}, {at}"
+    gain = row.get("gain")
+    if row.get("baseline", False):
+        yield "baseline", "is the best itself: no trial was better"
+    elif not is_missing(gain):
+        share = gain / (gain + row["bits_per_byte"])
+        yield f"{gain:+.4f}", f"bits per byte gained over the baseline, {share:.1%}"
+
+
+def _unconfirmed(best: str, compared: pd.DataFrame) -> str:
+    text = (
+        f"Nothing was confirmed: every configuration was trained once, and {best} was picked as "
+        f"the best of {len(compared)} that reached {compared['tokens'].max():,} tokens. "
+    )
+    scores = compared["bits_per_byte"].sort_values()
+    if len(scores) < 2:
+        return text + "There is nothing to compare it with yet."
+    text += f"The next one is {scores.iloc[1] - scores.iloc[0]:.4f} bits per byte behind. "
+    return text + (
+        "Another seed gives another figure, and the best of many was lucky too, so expect less of "
+        "it, and take no small difference for real. The last section says how to confirm it."
+    )
+
+
+def _noise(run: Run) -> str:
+    scores = judged(run)["bits_per_byte"]
+    if len(scores) < 2:
+        return "There is no second result yet to tell the noise from."
+    return (
+        f"The {len(scores)} runs at {judged(run)['tokens'].max():,} tokens have a mean of "
+        f"{scores.mean():.4f} bits per byte and a standard deviation of {scores.std():.4f}: "
+        f"that is the noise from run to run. The best is no better a recipe than the others."
+    )
+
+
+def cost(run: Run) -> Iterator[Block]:
+    """What was spent, beside what was planned."""
+    trials = run.trials
+    made_with, plan = (_read_json(run.folder / name) for name in (files.ENVIRONMENT, files.PLAN))
+    tokens = trials["tokens_trained"].fillna(0)
+    seconds = trials["seconds"].fillna(0).sum()
+    rows = [["tokens trained", f"{tokens.sum():,.0f}", _planned(plan, "tokens", "{:,.0f}")]]
+    if trials["confirms"].notna().any():
+        further = tokens[trials["confirms"].notna()].sum()
+        rows.append(["of these to confirm", f"{further:,.0f}", ""])
+    if not run.history.empty:
+        # A first report comes some time after its trial's start.
+        first = run.history["time"] - pd.to_timedelta(run.history["seconds"], unit="s")
+        elapsed = (run.history["time"].max() - first.min()).total_seconds()
+        planned = _planned(plan, "seconds", "", _duration)
+        rows.append(["time from the first start to the last report", _duration(elapsed), planned])
+    rows.append(["time of all trials together", _duration(seconds), ""])
+    gpus = _gpus_of_a_trial(run, made_with, plan)
+    if gpus:
+        hours = f"{gpus * seconds / 3600:.2f}"
+        rows.append(["GPU-hours in trials", hours, _planned(plan, "gpu_hours", "{:.2f}")])
+    headings = ["", "spent", "planned"]
+    if not any(row[2] for row in rows):
+        headings, rows = headings[:2], [row[:2] for row in rows]
+    yield Table(headings, rows, frozenset({"spent", "planned"}))
+    if text := _saved(run):
+        yield Text(text)
+    if made_with:
+        hardware = ", ".join(made_with.get("gpus") or [])
+        hardware = hardware or f"{made_with.get('cpus')} CPU cores, {made_with.get('processor')}"
+        yield Text(f"Started on {hardware}.")
+        yield Code(
+            json.dumps(made_with, indent=2),
+            f"{files.ENVIRONMENT}, what it was made with",
+            folded=True,
+        )
+
+
+def _planned(plan: dict, name: str, pattern: str, show: Any = None) -> str:
+    value = plan.get(name)
+    if not value:
+        return ""
+    return show(value) if show else pattern.format(value)
+
+
+def _saved(run: Run) -> str:
+    own = run.trials[run.trials["confirms"].isna()]
+    stopped = own[own["status"] == "stopped"]
+    completed = own.loc[own["status"] == "completed", "tokens_trained"]
+    if stopped.empty or completed.empty:
+        return ""
+    whole = len(stopped) * float(judged(run)["tokens"].max())
+    spent = float(stopped["tokens_trained"].sum())
+    return (
+        f"{_count(len(stopped), 'trial')} stopped early: {spent:,.0f} tokens instead of the "
+        f"{whole:,.0f} that the full budget of each would have been."
+    )
+
+
+def _gpus_of_a_trial(run: Run, made_with: dict, plan: dict) -> float:
+    """GPUs that a trial held; 0 where it is not known that there were any."""
+    if not (made_with.get("gpus") or plan.get("gpu_hours")) or run.search_file is None:
+        return 0.0
+    search = run.search_file.search
+    each = 1.0 if search.gpus_per_worker is None else float(search.gpus_per_worker)
+    return search.workers_per_trial * each
+
+
+def mattered(run: Run) -> Iterator[Block]:
+    """Which hyperparameters mattered."""
+    try:
+        found = run.importance
+    except UserError as error:
+        yield Text(f"This cannot be said: {error}.")
+        return
+    yield Text(describe_importance(found))
+    yield Pictures(
+        [run.plot_importance()],
+        "Optuna's PED-ANOVA: how different the values of the best trials are from those of all, as "
+        "a share. Trials that were stopped count as not among the best. Whiskers are 90% intervals "
+        "over random halves of the trials. If no hyperparameter mattered, in 95 of 100 searches "
+        "not one bar would cross the dotted line; bars that do not are grey.",
+    )
+
+
+def region(run: Run) -> Iterator[Block]:
+    """Where the good region lies."""
+    names = searched(run)
+    best, compared = run.best, judged(run)
+    if not names or best is None:
+        yield Text("Nothing was searched." if not names else "No trial has a result yet.")
+        return
+    number = max(min(FEWEST_BEST, len(compared)), math.ceil(len(compared) / 10))
+    top = ranked(compared).head(number)
+    axes = {name: axis(name, run.trials[name], run.ranges.get(name)) for name in names}
+    rows = [
+        [short(name), format_value(best[name]), _between(top[name], axes[name].categories)]
+        for name in names
+    ]
+    yield Table(["hyperparameter", "the best trial", f"the best {number} trials"], rows)
+    if edges := list(_at_the_edge(run, axes)):
+        yield Points(edges)
+    at = f"{compared['tokens'].max():,} tokens"
+    yield Pictures(
+        [_one_panel(run, name) for name in names],
+        f"A point is a trial at {at}, over one of its values at a time: orange the best, green the "
+        f"baseline. Crosses at the top edge are trials that ended earlier: they have no figure "
+        f"there, but show which values were tried. Point at one to read its values.",
+    )
+    numbers = [name for name in _by_importance(run, names) if axes[name].categories is None]
+    pairs = list(combinations(numbers[:SURFACES], 2))
+    if pairs:
+        yield Pictures(
+            [run.plot_contour(x, y).update_layout(showlegend=False) for x, y in pairs],
+            f"Two values at a time: the local mean of the trials at {at}, bright where it is good, "
+            f"blank where no trial is near. With few trials it is a rough guess. Points are those "
+            f"trials (orange the best, green the baseline), crosses were stopped earlier. Shown "
+            f"are the hyperparameters that come first above.",
+        )
+
+
+def _one_panel(run: Run, name: str) -> Figure:
+    figure = run.plot_slices([name])
+    return figure.update_layout(height=300, showlegend=False)
+
+
+def _by_importance(run: Run, names: Sequence[str]) -> list[str]:
+    try:
+        return list(run.importance["name"])
+    except UserError:
+        return list(names)
+
+
+def _between(values: pd.Series, categories: Sequence[str] | None) -> str:
+    if categories is not None:
+        counts = Counter(str(value) for value in values)
+        return ", ".join(f"{value} ({number})" for value, number in counts.most_common())
+    return f"{format_value(float(values.min()))} to {format_value(float(values.max()))}"
+
+
+def _at_the_edge(run: Run, axes: dict) -> Iterator[str]:
+    for name, along in axes.items():
+        if along.categories is not None or name not in run.ranges:
+            continue
+        share = along.shares([run.best[name]])[0]
+        end = "lower" if share <= EDGE else "upper" if share >= 1 - EDGE else ""
+        if end:
+            yield (
+                f"The best trial's {along.title} of {format_value(run.best[name])} lies at the "
+                f"{end} end of what was searched: the best may lie beyond. Consider a wider range."
+            )
+
+
+def went(run: Run) -> Iterator[Block]:
+    """How the trials went."""
+    yield Text(state(run))
+    if run.history.empty:
+        yield Text("No trial has reported yet.")
+        return
+    yield Pictures(
+        [run.plot_curves()],
+        "Bits per byte over tokens. Points are figures of the held-out text, at the rungs (dashed "
+        "uprights); a cross is where a trial was stopped. Lines are the training loss in between, "
+        "brought to bits per byte by the held-out text's bytes a token. Dotted lines are "
+        "cooldowns: a trial is judged as if the rung were its end, then goes back to where the "
+        "dotted line began. Click a name to hide it, double-click to see it alone.",
+    )
+    yield Pictures([run.plot_learning_rates()], "Learning rates; cooldowns to rungs are dotted.")
+    if searched(run) and run.best is not None:
+        yield Pictures(
+            [run.plot_parallel_coordinates()],
+            "A line is a trial, from its values to its place on the leaderboard (1 is the best, "
+            "and orange). Drag along an axis to see only the trials that lie there.",
+            least_width=110 * (len(searched(run)) + 1),
+        )
+
+
+def failed(run: Run) -> Iterator[Block]:
+    """What failed and why."""
+    trials = run.trials[run.trials["status"].isin(["failed", "diverged"])]
+    if trials.empty:
+        yield Text("No trial failed or diverged.")
+        return
+    names = searched(run)
+    rows = [
+        [row["trial_id"], row["status"], "" if is_missing(row["error"]) else row["error"]]
+        + [format_value(row[name]) for name in names]
+        for row in trials.to_dict("records")
+    ]
+    titles = [short(name) for name in names]
+    yield Text(f"{_count(len(trials), 'trial')} of {len(run.trials)} came to no result:")
+    yield Table(["trial", "status", "why", *titles], rows, frozenset(titles))
+    if (run.folder / files.LOG).is_file():
+        yield Text(f"{run.folder / files.LOG} has what Ray and Optuna had to say.")
+
+
+def to_do(run: Run) -> Iterator[Block]:
+    """How to train the winner, and what to do next."""
+    folder, names = run.folder, searched(run)
+    runs_dir = "" if folder.parent == Path("runs") else f" --runs-dir {_quoted(folder.parent)}"
+    command = "tune" if names or (folder / files.STUDY).exists() else "train"
+    resume = f"python -m raygpt.{command} {_quoted(folder / files.SEARCH)} --resume{runs_dir}"
+    if unfinished(run) and not is_being_run(folder):
+        yield Code(resume, "Go on with this run")
+    recipe = folder / files.BEST_RECIPE
+    if recipe.is_file():
+        yield Code(f"python -m raygpt.train {_quoted(recipe)}", "Train the winner")
+        yield Code(recipe.read_text(), f"Its recipe, {recipe}")
+    elif not names and (folder / files.SEARCH).is_file():
+        recipe = folder / files.SEARCH
+        yield Code(f"python -m raygpt.train {_quoted(recipe)} --name NAME", "Train it again")
+    if run.best is not None and not is_missing(checkpoint := run.best["checkpoint"]):
+        yield Text(f"Its trained model: {folder / checkpoint}")
+    if names and confirmation(run.trials) is None and run.best is not None:
+        yield Code(
+            f"{resume} --set 'search.confirm={{top: 3, seeds: 3}}'",
+            "Confirm it: three further runs of each of the three best and of the baseline, which "
+            "say what is real",
+        )
+
+
+def _wanted(run: Run) -> int:
+    """Trials that the search was asked for."""
+    if run.search_file is None or not (searched(run) or (run.folder / files.STUDY).exists()):
+        return len(run.trials)
+    return run.search_file.search.trials
+
+
+def _as_range(found: Any, name: str) -> list[tuple[str, Any]]:
+    return [(k, v) for k, v in found.ranges[name].as_yaml().items() if k != "start"]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return " to ".join(map(_plain, value)) if len(value) == 2 else ", ".join(map(_plain, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _listed(words: Sequence[str]) -> list[str]:
+    """At most two parts, to be joined by "and"."""
+    return [", ".join(words[:-1]), words[-1]] if len(words) > 1 else list(words)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """What a file says; empty where there is none or it cannot be read."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.1f} minutes" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} hours"
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))

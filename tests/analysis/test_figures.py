@@ -1,0 +1,84 @@
+"""Slices, contours, parallel coordinates and means of confirmed trials."""
+
+import numpy as np
+import pytest
+
+from raygpt.analysis.axes import axis
+from raygpt.analysis.contours import surface
+from raygpt.analysis.groups import judged
+from raygpt.analysis.run import load_results
+from raygpt.errors import UserError
+
+RATE, DROPOUT = "training.learning_rate", "model.dropout"
+
+
+def test_slices_compare_trials_of_one_budget_only(hundred):
+    figure = hundred.plot_slices(["learning_rate"])
+    compared = judged(hundred)
+    circles = [trace for trace in figure.data if trace.marker.symbol == "circle"]
+    crosses = [trace for trace in figure.data if trace.marker.symbol != "circle"]
+    shown = sorted(y for trace in circles for y in trace.y)
+    assert shown == sorted(compared["bits_per_byte"])
+    assert compared["tokens"].nunique() == 1
+    # The others stand at the top edge, with their values.
+    assert sum(len(trace.x) for trace in crosses) == len(hundred.trials) - len(compared)
+    assert min(y for trace in crosses for y in trace.y) > max(shown)
+    assert figure.layout.xaxis.type == "log"
+
+
+def test_a_panel_for_every_value(hundred):
+    figure = hundred.plot_slices()
+    assert {figure.layout[name].title.text for name in ("xaxis", "xaxis2", "xaxis3")} == {
+        "dropout",
+        "learning rate",
+        "weight decay",
+    }
+
+
+def test_the_surface_is_lowest_where_the_objective_is(hundred):
+    trials = judged(hundred)
+    across, upward = (axis(n, trials[n], hundred.ranges[n]) for n in (RATE, DROPOUT))
+    height = surface(trials, across, upward)
+    row, column = np.unravel_index(np.nanargmin(height), height.shape)
+    assert 4e-3 < across.grid(40)[column] < 9e-3
+    assert upward.grid(40)[row] < 0.12
+    # A mean stays within what was seen, and says nothing where nothing was.
+    assert np.nanmin(height) >= trials["bits_per_byte"].min()
+    assert np.nanmax(height) <= trials["bits_per_byte"].max()
+    assert np.isnan(height).any()
+
+
+def test_a_contour_by_short_names(hundred):
+    figure = hundred.plot_contour("dropout", "weight_decay")
+    assert figure.layout.xaxis.title.text == "dropout"
+    assert figure.layout.yaxis.type == "log"
+
+
+def test_an_unknown_value_is_named(hundred):
+    with pytest.raises(UserError, match=r"learning_rat: no such value.*did you mean"):
+        hundred.plot_contour("learning_rat", "dropout")
+
+
+def test_parallel_coordinates_end_with_the_place(hundred):
+    (lines,) = hundred.plot_parallel_coordinates().data
+    assert [dimension.label for dimension in lines.dimensions][-1] == "place"
+    # The first line is the best trial.
+    assert hundred.best["trial_id"] in lines.customdata[0]
+    rate = lines.dimensions[1].values[0]
+    assert 10**rate == pytest.approx(hundred.best[RATE])
+    assert lines.dimensions[-1].values[0] == 1
+
+
+def test_nothing_confirmed_has_no_intervals(hundred):
+    with pytest.raises(UserError, match="nothing was confirmed"):
+        hundred.plot_confirmation()
+
+
+def test_confirmed_means_have_their_intervals(confirmed):
+    run = load_results(confirmed)
+    figure = run.plot_confirmation()
+    means = [trace for trace in figure.data if trace.marker.symbol == "diamond"]
+    assert [trace.y[0] for trace in means][-1] == run.best["trial_id"]
+    assert all(trace.error_x.value > 0 for trace in means)
+    rings = [trace for trace in figure.data if trace.marker.symbol == "circle-open"]
+    assert [len(trace.x) for trace in rings] == [3, 3]

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from raygpt.analysis.importance import describe_importance, importance, importance_bars
+from raygpt.analysis.run import load_results
+from raygpt.errors import UserError
+
+
+def test_what_matters_most_comes_first_and_is_real(hundred):
+    found = importance(hundred, hundred.ranges)
+    assert list(found["name"][:2]) == ["training.learning_rate", "model.dropout"]
+    assert found["real"].iloc[0]
+    # It hardly moves the objective.
+    assert not found.set_index("name")["real"]["training.weight_decay"]
+    assert found["importance"].sum() == pytest.approx(1)
+    assert (found["low"] <= found["high"]).all()
+    # Stopped trials go in as well, as those that are not among the best; failed ones do not.
+    ended = hundred.trials["status"].isin(["completed", "stopped", "diverged"]).sum()
+    assert found.attrs == {"trials": ended, "best": 10}
+    assert "learning rate" in describe_importance(found).partition(" stand")[0]
+
+
+def test_noise_is_hardly_ever_called_real(made_search):
+    run = load_results(made_search(30).folder)
+    random = np.random.default_rng(0)
+    calls = 0
+    for _ in range(8):
+        trials = run.trials.copy()
+        names = list(run.ranges)
+        trials[names] = trials[names].to_numpy()[random.permutation(len(trials))]
+        shuffled = type(run)(run.folder, trials, run.history)
+        calls += importance(shuffled, run.ranges)["real"].any()
+    # Of 8, each with a chance of 5%: that it is 3 or more has one of 0.6%.
+    assert calls <= 2
+
+
+def test_the_same_every_time(hundred):
+    first, second = (importance(hundred, hundred.ranges) for _ in range(2))
+    assert first.equals(second)
+
+
+def test_bars_that_chance_explains_are_grey(hundred):
+    found = importance(hundred, hundred.ranges)
+    bars = importance_bars(found).data[0]
+    grey = {name for name, colour in zip(bars.y, bars.marker.color, strict=True) if "8e" in colour}
+    assert grey == {
+        name.rpartition(".")[2].replace("_", " ") for name in found.loc[~found["real"], "name"]
+    }
+
+
+def test_too_few_trials_are_an_error(made_search):
+    run = load_results(made_search(6).folder)
+    with pytest.raises(UserError, match=r"too few trials.*there are 6"):
+        run.plot_importance()

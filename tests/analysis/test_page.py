@@ -1,0 +1,126 @@
+import json
+import re
+import shutil
+
+import plotly.graph_objects as go
+import pytest
+from filelock import FileLock
+
+from raygpt.analysis.page import MARK, render_report
+from raygpt.analysis.run import load_results
+from raygpt.results.tables import RunTables
+
+SECTIONS = ["asked", "won", "cost", "importance", "region", "trials", "failures", "next"]
+
+
+def sections_of(page):
+    return re.findall(r'<section id="(\w+)">', page)
+
+
+def text_of(page, name):
+    """The words of a section."""
+    _, _, rest = page.partition(f'<section id="{name}">')
+    return " ".join(re.sub(r"<[^>]*>", " ", rest.partition("</section>")[0]).split())
+
+
+def figures_of(page):
+    return json.loads(re.search(r'id="figures">(.*?)</script>', page, re.DOTALL)[1])
+
+
+@pytest.fixture(scope="module")
+def page(hundred):
+    return render_report(hundred)
+
+
+@pytest.fixture
+def copied(made_search, tmp_path):
+    """The folder of a search of 12, to be changed."""
+    return shutil.copytree(made_search(12).folder, tmp_path / "made")
+
+
+def test_the_questions_are_answered_in_their_order(page):
+    assert page.startswith(MARK)
+    assert sections_of(page) == SECTIONS
+    assert 'id="unfinished"' not in page
+
+
+def test_nothing_is_taken_from_elsewhere(page):
+    own = page.partition("<script>")[0] + page.rpartition("</script>")[0].rpartition("<script>")[2]
+    assert not re.search(r"(src|href)=.?(?!#)[\"'/h]", own.replace('href="#', ""))
+    # The library itself, once.
+    assert page.count("plotly.js v") == 1
+
+
+def test_the_winner_and_an_honest_word_on_it(page, hundred):
+    words = text_of(page, "won")
+    assert (
+        f"{hundred.best['bits_per_byte']:.4f} bits per byte, trial {hundred.best['trial_id']}"
+        in words
+    )
+    assert "Nothing was confirmed: every configuration was trained once" in words
+    assert "search.confirm={top: 3, seeds: 3}" in text_of(page, "next")
+
+
+def test_confirmed_runs_are_what_wins(confirmed):
+    run = load_results(confirmed)
+    words = text_of(render_report(run), "won")
+    assert "mean of 3 further runs with its standard error" in words
+    assert run.conclusions[1] in words.replace("&#39;", "'")
+    assert "Nothing was confirmed" not in words
+
+
+def test_errors_of_trials_are_text_not_markup(page):
+    assert "OSError: [/disk] is full &lt;/script&gt;&lt;b&gt;" in text_of(page, "failures")
+    assert "the training loss is nan" in text_of(page, "failures")
+    # Nor do they end the script that has the figures.
+    assert len(figures_of(page)) == page.count('class="picture"')
+
+
+def test_a_place_for_attention(hundred):
+    page = render_report(hundred, attention=[go.Figure(go.Bar(y=[1]))])
+    assert sections_of(page) == [*SECTIONS[:-2], "attention", *SECTIONS[-2:]]
+
+
+def test_a_search_that_is_running_says_so(copied):
+    (copied / ".lock").touch()
+    with FileLock(copied / ".lock"):
+        page = render_report(load_results(copied))
+    assert "This run is still running: 12 of 12 trials have ended" in page
+    assert sections_of(page) == SECTIONS
+
+
+def test_a_search_that_was_interrupted_says_how_to_go_on(copied):
+    tables = RunTables(copied, ["training.learning_rate"])
+    tables.begin_trial("0012", 0, {"training.learning_rate": 1e-3})
+    tables.flush()
+    page = render_report(load_results(copied))
+    assert "This run was interrupted: 12 of 13 trials have ended" in page
+    assert f"tune {copied / 'search.yaml'} --resume" in text_of(page, "next")
+
+
+def test_a_search_that_has_only_begun(tmp_path):
+    RunTables(tmp_path, ["training.learning_rate"]).flush()
+    page = render_report(load_results(tmp_path))
+    assert sections_of(page) == SECTIONS
+    assert "No trial has a result yet." in text_of(page, "won")
+
+
+def test_a_training_run(copied, tmp_path):
+    folder = tmp_path / "trained"
+    folder.mkdir()
+    text = (copied / "search.yaml").read_text()
+    text = re.sub(r"\{(log)?uniform: \[(\S+), .*?\].*?\}", r"\2", text)
+    (folder / "search.yaml").write_text(text)
+    tables = RunTables(folder, ())
+    tables.begin_trial("0000", 0, {})
+    figures = {"tokens": 1_200_128, "tokens_trained": 1_200_128, "seconds": 60.0, "rung": 1}
+    figures |= {"train_bits_per_token": 6.0, "bits_per_token": 6.0, "bits_per_byte": 2.4}
+    tables.add_report("0000", figures | {"next_token_accuracy": 0.1, "learning_rate": 1e-3})
+    tables.end_trial("0000", "completed")
+    tables.flush()
+    page = render_report(load_results(folder))
+    assert "Nothing was searched: 1 run of the recipe made" in text_of(page, "asked")
+    assert "2.4000 bits per byte, the run, at 1,200,128 tokens" in text_of(page, "won")
+    assert "confirm" not in text_of(page, "next")
+    assert f"raygpt.train {folder / 'search.yaml'}" in text_of(page, "next")
+    assert 'id="unfinished"' not in page
