@@ -17,6 +17,7 @@ PLAN = "plan.json"
 LOG = "run.log"
 LOCK = ".lock"
 TRIAL_FOLDERS = "trials"
+EVENT_FILES = "tensorboard"
 
 
 def replace_file(path: Path, write: Callable[[Path], None]) -> None:
