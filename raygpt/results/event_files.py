@@ -66,8 +66,8 @@ class EventFiles:
 
 
 def hyperparameters(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What a trial is tried with, from its row: the searched values, and the seed."""
-    return {name: row[name] for name in row if name not in TRIAL_COLUMNS} | {"seed": row["seed"]}
+    """The searched values in a trial's row; the seed, where nothing is searched."""
+    return {name: row[name] for name in row if name not in TRIAL_COLUMNS} or {"seed": row["seed"]}
 
 
 class _TrialFiles:

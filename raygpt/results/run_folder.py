@@ -1,6 +1,7 @@
 """Run folders: making one, finding one again."""
 
 import contextlib
+import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -82,7 +83,8 @@ def hold_run(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another one is at it.
     """
-    lock = FileLock(folder / files.LOCK, timeout=0)
+    # For a moment `is_running` may be holding it.
+    lock = FileLock(folder / files.LOCK, timeout=1)
     try:
         lock.acquire()
     except Timeout:
@@ -93,6 +95,18 @@ def hold_run(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a process of this machine, or of one that shares the folder, is running into it."""
+    try:
+        with (folder / files.LOCK).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def reopen_run(folder: Path, path: Path, overrides: Iterable[str]) -> SearchFile:

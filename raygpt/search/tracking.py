@@ -126,7 +126,7 @@ class Tracker(Follower):
         seen = self._seen[row["trial_id"]] = Seen(
             name=row["trial_id"],
             trial_id=trial.trial_id,
-            config=hyperparameters(row),
+            config=hyperparameters(row) | {"seed": row["seed"]},
             experiment_dir_name=self._tables.folder.absolute().name,
             local_path=trial.local_path,
         )
