@@ -1,9 +1,10 @@
 """What the search layer costs a trial, training aside: `python -m benchmarks.orchestration`
 
-The whole assembly (study in SQLite, sampler, rungs, tables, event files, progress) runs a search of many trials
-whose reports are made up (`benchmarks.learning_curves`), about twenty for one that is completed.
-First in virtual time, where nothing is left but its own work; then on Ray, with trials that only
-wait and report, which adds what Ray takes to place them and to carry what they report.
+The whole assembly (study in SQLite, sampler, rungs, tables, event files, progress) runs a search
+of many trials whose reports are made up (`benchmarks.learning_curves`), about twenty for one that
+is completed. First in virtual time, where nothing is left but its own work; then on Ray, with
+trials that only wait and report, which adds what Ray takes to place them and to carry what they
+report.
 """
 
 import argparse
