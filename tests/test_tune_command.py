@@ -1,6 +1,5 @@
 """Real searches by the real command. Each is run once; several tests look at what it left."""
 
-import importlib.util
 import itertools
 import json
 import os
@@ -15,11 +14,13 @@ import threading
 import time
 from collections import defaultdict
 
+import mlflow
 import optuna
 import pytest
 import ray  # noqa: F401 (psutil comes with it)
 import torch
 from optuna.trial import TrialState
+from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
 from raygpt import leaderboard, train
 from raygpt.data.prepare import prepare
@@ -243,9 +244,8 @@ def together(start, place):
     """
     many = start("tiny.yaml", "--name=many", **MANY)
     hopeless = start("tiny.yaml", "--name=hopeless", training__learning_rate=1e30, search__trials=2)
-    tracked = ["--tracker=mlflow"] if importlib.util.find_spec("mlflow") else []
-    cache = {"data__cache": place / "spoilt"}
-    troubled = start("tiny.yaml", "--name=troubled", *tracked, **cache, **TROUBLED)
+    settings = TROUBLED | {"data__cache": place / "spoilt"}
+    troubled = start("tiny.yaml", "--name=troubled", "--tracker=mlflow", **settings)
     samples, over = [], threading.Event()
 
     def look():
@@ -355,9 +355,6 @@ def test_the_study_agrees_with_the_tables(many):
 
 def assert_all_in_tensorboard(folder):
     """Every report of the tables, and its figures at rungs, is there once."""
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
-
     found = EventMultiplexer().AddRunsFromDirectory(str(folder)).Reload()
     for trial_id, reports in load_results(folder).history.groupby("trial_id"):
         name = f"{files.EVENT_FILES}/{trial_id}"
@@ -456,7 +453,6 @@ def test_the_search_goes_on_past_trials_that_fail(together, place):
 
 
 def test_a_tracker_has_every_trial(together, place):
-    mlflow = pytest.importorskip("mlflow")
     trials = load_results(place / "runs/troubled").trials
     runs = mlflow.search_runs(experiment_names=["troubled"], order_by=["tags.mlflow.runName"])
     assert list(runs["tags.mlflow.runName"]) == list(trials["trial_id"])

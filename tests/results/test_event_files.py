@@ -1,15 +1,12 @@
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from raygpt.errors import UserError
 from raygpt.results import files
 from raygpt.results.event_files import EventFiles
 from raygpt.results.tables import load_results, rows
-
-tensorboard = pytest.importorskip("tensorboard")
-
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: E402
-from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer  # noqa: E402
-from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # noqa: E402
 
 
 @pytest.fixture

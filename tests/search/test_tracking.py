@@ -1,6 +1,7 @@
 import pickle
 from types import SimpleNamespace
 
+import mlflow
 import pytest
 from ray.tune.logger import LoggerCallback
 
@@ -137,14 +138,13 @@ def test_followers_go_into_tunes_own_state_files_as_nothing(tables, plain):
 
 
 @pytest.fixture
-def mlflow(tmp_path, monkeypatch):
-    mlflow = pytest.importorskip("mlflow")
+def _local_store(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    return mlflow
 
 
-def test_trials_in_mlflows_local_store(mlflow, tables, begin, happen, report, plain):
+@pytest.mark.usefixtures("_local_store")
+def test_trials_in_mlflows_local_store(tables, begin, happen, report, plain):
     follower = Tracker(open_tracker("mlflow", "tiny"), tables, plain)
     for name, bits, status in (("0000", 2.5, "stopped"), ("0001", 2.25, "diverged")):
         begin(name, learning_rate=0.5, seed=3)
@@ -162,7 +162,7 @@ def test_trials_in_mlflows_local_store(mlflow, tables, begin, happen, report, pl
     assert [(point.step, point.value) for point in history] == [(256, 5.25), (2048, 5.25)]
 
 
-def test_an_mlflow_that_does_not_answer_is_one_message(mlflow, monkeypatch):
+def test_an_mlflow_that_is_nowhere_is_one_message(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://nowhere")
     with pytest.raises(UserError, match=r"--tracker mlflow: .*nonsense") as error:
         open_tracker("mlflow", "tiny")
