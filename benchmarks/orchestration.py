@@ -1,9 +1,10 @@
 """What the search layer costs a trial, training aside: `python -m benchmarks.orchestration`
 
-The whole assembly (study in SQLite, sampler, rungs, tables, progress) runs a search of many trials
-whose reports are made up (`benchmarks.learning_curves`), about twenty for one that is completed.
-First in virtual time, where nothing is left but its own work; then on Ray, with trials that only
-wait and report, which adds what Ray takes to place them and to carry what they report.
+The whole assembly (study in SQLite, sampler, rungs, tables, event files, progress) runs a search
+of many trials whose reports are made up (`benchmarks.learning_curves`), about twenty for one that
+is completed. First in virtual time, where nothing is left but its own work; then on Ray, with
+trials that only wait and report, which adds what Ray takes to place them and to carry what they
+report.
 """
 
 import argparse
@@ -44,6 +45,7 @@ from raygpt.search.recorder import Recorder
 from raygpt.search.sampler import StudySearcher, open_study
 from raygpt.search.scheduler import METRIC, make_scheduler
 from raygpt.search.simulation import Report, Simulation
+from raygpt.search.tracking import TensorBoard
 from raygpt.search.trial import ALIVE
 from raygpt.search.warm_start import seed_study
 
@@ -115,6 +117,8 @@ def in_virtual_time(trials: int, folder: Path) -> pd.DataFrame:
     watch.watch("rungs", scheduler)
     recorder = Recorder(tables, progress, last_rung, searcher.ended)
     watch.watch("recorder", recorder)
+    tensorboard = TensorBoard(tables)
+    watch.watch("event files", tensorboard)
 
     seconds = {}
 
@@ -122,7 +126,8 @@ def in_virtual_time(trials: int, folder: Path) -> pd.DataFrame:
         seconds[len(simulation.trials)] = Counter(watch.seconds)
         return with_checkpoints(config, folder)
 
-    simulation = Simulation(searcher, scheduler, objective, trials, AT_ONCE, callbacks=[recorder])
+    callbacks = [recorder, tensorboard]
+    simulation = Simulation(searcher, scheduler, objective, trials, AT_ONCE, callbacks=callbacks)
     simulation.run()
     begin, early, late = (seconds[number] for number in (1, trials // 10, trials - trials // 10))
     parts = {

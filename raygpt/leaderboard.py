@@ -1,20 +1,44 @@
 """`python -m raygpt.leaderboard RUN …`: the trials of one or more runs, best first."""
 
 import argparse
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.text import Text
 
 from raygpt.command import run_command
 from raygpt.results.leaderboard import (
     FORMATS,
     leaderboard,
+    linked_table,
     refuse_incomparable,
     render,
     run_names,
 )
-from raygpt.results.tables import load_results
+from raygpt.results.run_folder import is_being_run
+from raygpt.results.tables import Results, load_results
+from raygpt.results.watch import watch
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Print the leaderboard."""
+    options = parse_arguments(arguments)
+    console = Console(highlight=False, markup=False, emoji=False)
+    folders = [Path(folder) for folder in options.runs]
+    if options.watch:
+        watch(lambda: watched(options), lambda: any(map(is_being_run, folders)), console)
+        return
+    runs = load_runs(options)
+    frame, words = leaderboard(runs, options.sort, options.top, options.where), conclusions(runs)
+    if options.format == "table" and console.is_terminal:
+        console.print(linked_table(frame, words=words), soft_wrap=True)
+    else:
+        print(render(frame, options.format, words=words))
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m raygpt.leaderboard", description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder, such as runs/lr_sched")
     parser.add_argument("--top", type=int, metavar="N", help="only the first N trials")
@@ -23,7 +47,18 @@ def main(arguments: list[str] | None = None) -> None:
         metavar="COLUMN",
         help="sort by this column instead; -COLUMN (as in --sort=-tokens) for descending",
     )
+    parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help="only trials of which this holds, as in 'training.dropout < 0.1' or "
+        "'status = completed'; may be repeated, and then all must",
+    )
     parser.add_argument("--format", choices=FORMATS, default="table")
+    parser.add_argument(
+        "--watch", action="store_true", help="keep it up to date until the runs have ended"
+    )
     parser.add_argument(
         "--force",
         action="store_true",
@@ -32,16 +67,36 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.top is not None and options.top < 1:
         parser.error(f"--top {options.top}: must be at least 1")
+    if options.watch and options.format != "table":
+        parser.error(f"--watch shows a table; leave --format {options.format} out")
+    return options
+
+
+def load_runs(options: argparse.Namespace) -> list[Results]:
+    """The runs that were asked for, refused if they do not compare."""
     runs = [load_results(folder) for folder in options.runs]
     if len(runs) > 1 and not options.force:
         refuse_incomparable(runs)
-    words = [
+    return runs
+
+
+def conclusions(runs: list[Results]) -> list[str]:
+    """Which differences are real, each with its run's name where there are several."""
+    return [
         f"{name}: {text}" if len(runs) > 1 else text
         for name, results in zip(run_names(runs), runs, strict=True)
         for text in results.conclusions
     ]
-    frame = leaderboard(runs, options.sort, options.top)
-    print(render(frame, options.format, words=words))
+
+
+def watched(options: argparse.Namespace) -> Text:
+    """How many trials there are of each status, above the leaderboard."""
+    runs = load_runs(options)
+    counts = pd.concat([results.trials["status"] for results in runs]).value_counts()
+    statuses = ", ".join(f"{number} {status}" for status, number in counts.items())
+    frame = leaderboard(runs, options.sort, options.top, options.where)
+    table = linked_table(frame, words=conclusions(runs))
+    return Text("\n\n").join([Text(statuses or "no trial yet"), table])
 
 
 if __name__ == "__main__":

@@ -1,10 +1,17 @@
 """`python -m raygpt.report RUN`: what a run showed, as one HTML file for a browser."""
 
 import argparse
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from raygpt.command import run_command
 from raygpt.errors import UserError
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+    from raygpt.analysis.run import Run
 
 REPORT = "report.html"
 
@@ -15,6 +22,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder, such as runs/lr_sched")
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help=f"where to write it (default: RUN/{REPORT})"
+    )
+    parser.add_argument(
+        "--no-attention",
+        action="store_true",
+        help="leave out where the attention heads look, which takes the models and their text",
     )
     options = parser.parse_args(arguments)
 
@@ -27,9 +39,31 @@ def main(arguments: list[str] | None = None) -> None:
     from raygpt.analysis.page import render_report
     from raygpt.results.files import replace_file
 
-    page = render_report(run)
+    page = render_report(run, [] if options.no_attention else attention_figures(run))
     replace_file(path, lambda partial: partial.write_text(page, encoding="utf-8"))
     print(path)
+
+
+def attention_figures(run: "Run") -> "list[Figure]":
+    """Where the heads of the best trial and of the baseline look; none where that cannot be seen."""
+    from raygpt.analysis import attention_figures as figures
+    from raygpt.analysis.comparison import compare_attention
+
+    try:
+        found = compare_attention(run)
+    except UserError as error:
+        print(f"without attention: {error}", file=sys.stderr)
+        return []
+    if not found:
+        return []
+    distances = {name: each.distances for name, each in found.items()}
+    # A map each, as two beside each other are too wide for a phone.
+    maps = [figures.attention_map_figure({name: each.maps}) for name, each in found.items()]
+    return [
+        figures.mean_distance_figure(distances),
+        figures.distance_histogram_figure(distances),
+        *maps,
+    ]
 
 
 def refuse_other_file(path: Path) -> None:

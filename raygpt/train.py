@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from raygpt.recipe.schema import Recipe
+    from raygpt.results.event_files import EventFiles
     from raygpt.results.tables import RunTables
     from raygpt.training.loop import Report, TrainingRun
 
@@ -43,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     import torch
     from rich.console import Console
 
+    from raygpt.results.event_files import EventFiles
     from raygpt.results.files import CHECKPOINT_FOLDER
     from raygpt.results.tables import RunTables
     from raygpt.training.loop import TrainingRun
@@ -71,10 +73,14 @@ def main(arguments: list[str] | None = None) -> int:
         tables = RunTables(folder, searched=(), data=data)
         tables.drop_reports_after(TRIAL, run.step * run.tokens_per_step)
         tables.begin_trial(TRIAL, recipe.training.seed, {})
+        event_files = EventFiles(folder)
+        event_files.begin_trial(tables.trial(TRIAL), tables.history)
         try:
-            finished = train(run, tables, console)
+            finished = train(run, tables, event_files, console)
         finally:
             tables.flush()
+            if tables.trial(TRIAL)["status"] != "running":
+                event_files.end_trial(tables.trial(TRIAL))
     if finished:
         console.print(f"Done: tables and checkpoint are in {folder}", soft_wrap=True)
         return 0
@@ -104,7 +110,9 @@ def is_finished(folder: Path) -> bool:
     return [trial["status"] for trial in trials] == ["completed"]
 
 
-def train(run: "TrainingRun", tables: "RunTables", console: "Console") -> bool:
+def train(
+    run: "TrainingRun", tables: "RunTables", event_files: "EventFiles", console: "Console"
+) -> bool:
     """Train to the end of the budget under a progress bar; False if Ctrl-C came first."""
     from rich.progress import (
         BarColumn,
@@ -152,6 +160,7 @@ def train(run: "TrainingRun", tables: "RunTables", console: "Console") -> bool:
         try:
             for report in run.reports(after_step):
                 tables.add_report(TRIAL, report.metrics())
+                event_files.add_report(TRIAL, report.metrics())
                 if report.checkpoint_due:
                     save()
                 progress.update(

@@ -34,6 +34,11 @@ def main(arguments: list[str] | None = None) -> int:
     search_file = opened.at_hand(options, gpus)
     if not opened.resumed:
         earlier_runs(search_file)  # an error of theirs comes before anything starts
+    tracker = None
+    if options.tracker and not options.plan:
+        from raygpt.search.tracking import open_tracker
+
+        tracker = open_tracker(options.tracker, folder.name)
     needed = cluster.placement(search_file.search, gpus)
     recipe = search_file.baseline()
 
@@ -74,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
         cluster.send_logs_to(folder / files.LOG, logs)
         signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
         started = time.monotonic()
-        results = run_search(search_file, dataset, folder, needed, at_once, console)
+        results = run_search(search_file, dataset, folder, needed, at_once, console, tracker)
         seconds = None if opened.resumed else time.monotonic() - started
     text, status = summarise(results, search_file)
     console.print(text, soft_wrap=True)
@@ -99,6 +104,11 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--gpu-hour-price", type=positive_number, metavar="PRICE", help="for the plan"
+    )
+    parser.add_argument(
+        "--tracker",
+        choices=("mlflow", "wandb"),
+        help="hand the trials on to MLflow or Weights & Biases as well",
     )
     return parser.parse_args(arguments)
 

@@ -1,4 +1,9 @@
+import contextlib
 import json
+import os
+import pty
+import re
+import signal
 import subprocess
 import sys
 
@@ -6,6 +11,7 @@ import pytest
 
 from raygpt.errors import UserError
 from raygpt.leaderboard import main
+from raygpt.results.run_folder import hold_run
 from raygpt.results.tables import RunTables
 
 
@@ -141,3 +147,105 @@ def test_different_validation_sets_are_not_compared_unless_forced(run_of, known,
     rows = json.loads(printed(capsys, *runs, "--force", "--format", "json"))
     assert [row["run"] for row in rows] == ["b", "a"]
     assert len(printed(capsys, runs[1]).splitlines()) == 2
+
+
+# --- which rows, and whether they change --------------------------------------------------------
+
+
+def test_conditions(runs, capsys):
+    options = ("--where", "weight_decay >= 0.2", "--where", "bits_per_byte<1.5", "--format", "json")
+    rows = json.loads(printed(capsys, runs / "lr_sched", *options))
+    assert [row["trial_id"] for row in rows] == ["0001"]
+
+
+def test_a_condition_that_is_none(runs):
+    done = command(runs / "lr_sched", "--where", "weight_decay < often")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: --where 'weight_decay < often': training.weight_decay is a number, and often is "
+        "none; write it like 0.1, 2e-4 or 300M\n"
+    )
+
+
+def test_a_watch_is_of_a_table(runs, capsys):
+    with pytest.raises(SystemExit) as error:
+        main([str(runs / "lr_sched"), "--watch", "--format", "json"])
+    assert error.value.code == 2
+    assert "--watch shows a table" in capsys.readouterr().err
+
+
+def test_a_watch_of_what_has_ended_shows_it_and_ends(runs, capsys):
+    _, counts, empty, *table = printed(capsys, runs / "lr_sched", "--watch").splitlines()
+    assert (counts, empty) == ("3 completed", "")
+    assert table == printed(capsys, runs / "lr_sched").splitlines()
+
+
+def watching(run):
+    """A watch of a run, begun in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "raygpt.leaderboard", str(run), "--watch"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+
+
+def read_until(child, words):
+    """What it prints until a line has these words."""
+    lines = []
+    while not lines or words not in lines[-1]:
+        lines.append(child.stdout.readline())
+        assert lines[-1], f"it ended: {lines} {child.stderr.read()}"
+    return lines
+
+
+def test_a_watch_sees_changes_and_the_end(run_of):
+    run = run_of("a", "v", "x.y", 1.5)
+    with hold_run(run):
+        child = watching(run)
+        read_until(child, "1 completed")
+        read_until(child, "0000")
+        tables = RunTables(run, ["x.y"])
+        tables.begin_trial("0001", 0, {"x.y": 0.5})
+        read_until(child, "1 running")
+        read_until(child, "0001   running")
+        assert child.poll() is None
+    out, errors = child.communicate(timeout=60)
+    assert (child.returncode, errors) == (0, "")
+    assert "0001" not in out  # nothing has changed since
+
+
+def test_ctrl_c_ends_a_watch_without_a_traceback(run_of):
+    run = run_of("a", "v", "x.y", 1.5)
+    with hold_run(run):
+        child = watching(run)
+        read_until(child, "0000")
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate(timeout=60)
+    assert (child.returncode, errors) == (130, "interrupted\n")
+
+
+def test_in_a_terminal_trials_are_links_to_their_folders(run_of):
+    run = run_of("a", "v", "x.y", 1.5, 1.25)
+    folder = run / "trials/0001"
+    folder.mkdir(parents=True)
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "raygpt.leaderboard", str(run)],
+        stdout=theirs,
+        env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "80"},
+    )
+    os.close(theirs)
+    written = b""
+    # At the end Linux raises an error.
+    with contextlib.suppress(OSError):
+        while more := os.read(ours, 65536):
+            written += more
+    os.close(ours)
+    assert child.wait() == 0
+    link = rb"\x1b\]8;id=\d+;" + re.escape(folder.as_uri().encode()) + rb"\x1b\\0001\x1b\]8;;\x1b"
+    assert re.search(link, written)
+    plain = re.sub(rb"\x1b\]8;[^\x1b]*\x1b\\|\x1b\[[\d;]*m", b"", written).decode()
+    assert plain.splitlines() == command(run).stdout.splitlines()

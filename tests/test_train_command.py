@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from raygpt import train
 from raygpt.errors import UserError
@@ -101,10 +102,17 @@ def curve(folder):
     return load_results(folder).history.drop(columns=["time", "seconds", "tokens_per_second"])
 
 
+def drawn(folder):
+    """The learning rates that TensorBoard shows, with their tokens."""
+    events = EventAccumulator(str(folder / files.EVENT_FILES / "0000")).Reload()
+    return [(event.step, event.value) for event in events.Scalars("training/learning_rate")]
+
+
 def assert_same_run(folder, expected):
     pairs = zip(weights(folder), weights(expected), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
     assert curve(folder).equals(curve(expected))
+    assert drawn(folder) == drawn(expected)
     row, other = (load_results(run).trials.loc[0] for run in (folder, expected))
     for name in ("status", "tokens", "tokens_trained", "bits_per_byte", "checkpoint_tokens"):
         assert row[name] == other[name]
@@ -137,6 +145,7 @@ def test_a_whole_run(main, file, tmp_path):
     assert (row["tokens"], row["checkpoint"], row["checkpoint_tokens"]) == (960, "checkpoint", 960)
     assert 0 < row["bits_per_byte"] < 8
     assert list(results.history["tokens"]) == [192, 384, 480, 576, 768, 960]
+    assert [tokens for tokens, _ in drawn(tmp_path / "runs/tiny")] == [192, 384, 480, 576, 768, 960]
 
 
 def test_rounding_and_epochs_are_said(main, file):

@@ -14,11 +14,13 @@ import threading
 import time
 from collections import defaultdict
 
+import mlflow
 import optuna
 import pytest
 import ray  # noqa: F401 (psutil comes with it)
 import torch
 from optuna.trial import TrialState
+from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
 from raygpt import leaderboard, train
 from raygpt.data.prepare import prepare
@@ -127,6 +129,7 @@ def place(tmp_path_factory):
         # Threads that wait for each other take most of the time of a model this small.
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         yield folder
@@ -242,7 +245,8 @@ def together(start, place):
     """
     many = start("tiny.yaml", "--name=many", **MANY)
     hopeless = start("tiny.yaml", "--name=hopeless", training__learning_rate=1e30, search__trials=2)
-    troubled = start("tiny.yaml", "--name=troubled", data__cache=place / "spoilt", **TROUBLED)
+    settings = TROUBLED | {"data__cache": place / "spoilt"}
+    troubled = start("tiny.yaml", "--name=troubled", "--tracker=mlflow", **settings)
     samples, over = [], threading.Event()
 
     def look():
@@ -296,6 +300,7 @@ def test_what_a_search_leaves_behind(many):
     assert names == {
         *(files.SEARCH, files.ENVIRONMENT, files.TRIALS, files.HISTORY, files.LEADERBOARD),
         *(files.STUDY, files.BEST_RECIPE, files.PLAN, files.LOG, files.LOCK, files.TRIAL_FOLDERS),
+        files.EVENT_FILES,
     }
     assert "Traceback" not in (many / files.LOG).read_text()
     again = load_search_file(many / files.SEARCH)
@@ -347,6 +352,28 @@ def test_the_study_agrees_with_the_tables(many):
         assert trial.intermediate_values[row["tokens"]] == row["bits_per_byte"]
         assert trial.params == {key: row[key] for key in trial.params}
         assert len(trial.params) == 3
+
+
+def assert_all_in_tensorboard(folder):
+    """Every report of the tables, and its figures at rungs, is there once."""
+    found = EventMultiplexer().AddRunsFromDirectory(str(folder)).Reload()
+    for trial_id, reports in load_results(folder).history.groupby("trial_id"):
+        name = f"{files.EVENT_FILES}/{trial_id}"
+        runs = [run for run in found.Runs() if run == name or run.startswith(f"{name}/")]
+        drawn = [run for run in runs if "training/learning_rate" in found.Runs()[run]["scalars"]]
+        points = [event for run in drawn for event in found.Scalars(run, "training/learning_rate")]
+        rates = sorted(zip(reports["tokens"], reports["learning_rate"], strict=True))
+        assert sorted(event.step for event in points) == [tokens for tokens, _ in rates]
+        values = [value for _, value in sorted((event.step, event.value) for event in points)]
+        assert values == pytest.approx([rate for _, rate in rates])
+        at_rungs = reports[reports["rung"].notna()]
+        bits = found.Scalars(name, "validation/bits_per_byte") if len(at_rungs) else []
+        assert [event.step for event in bits] == list(at_rungs["tokens"])
+        assert [event.value for event in bits] == pytest.approx(list(at_rungs["bits_per_byte"]))
+
+
+def test_tensorboard_has_every_curve(many):
+    assert_all_in_tensorboard(many)
 
 
 @pytest.fixture
@@ -425,6 +452,18 @@ def test_the_search_goes_on_past_trials_that_fail(together, place):
     }
     assert states == [ends[status] for status in trials["status"]]
     assert "Traceback" not in printed
+
+
+def test_a_tracker_has_every_trial(together, place):
+    trials = load_results(place / "runs/troubled").trials
+    runs = mlflow.search_runs(experiment_names=["troubled"], order_by=["tags.mlflow.runName"])
+    assert list(runs["tags.mlflow.runName"]) == list(trials["trial_id"])
+    ends = {"completed": "FINISHED", "diverged": "FAILED", "failed": "FAILED"}
+    assert list(runs["status"]) == [ends[status] for status in trials["status"]]
+    rates = runs["params.training.learning_rate"].astype(float)
+    assert list(rates) == list(trials["training.learning_rate"])
+    bits = list(trials["bits_per_byte"])
+    assert list(runs["metrics.bits_per_byte"]) == pytest.approx(bits, nan_ok=True)
 
 
 # --- interruptions ------------------------------------------------------------------------------
@@ -527,6 +566,10 @@ def test_what_had_ended_is_not_touched_again(interrupted):
             for results in (before, after)
         ]
         assert rows[0].equals(rows[1])
+
+
+def test_tensorboard_has_every_point_once(interrupted, place):
+    assert_all_in_tensorboard(place / "my runs/tiny")
 
 
 def test_proposals_are_those_of_an_undisturbed_search(interrupted, place):

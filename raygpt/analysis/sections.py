@@ -454,6 +454,10 @@ def to_do(run: Run) -> Iterator[Block]:
         yield Code(f"python -m raygpt.train {_quoted(recipe)} --name NAME", "Train it again")
     if run.best is not None and not is_missing(checkpoint := run.best["checkpoint"]):
         yield Text(f"Its trained model: {folder / checkpoint}")
+        yield Code(
+            f"python -m raygpt.export {_quoted(folder)} --out my-model",
+            "Export it, for transformers to load",
+        )
     if names and confirmation(run.trials) is None and run.best is not None:
         yield Code(
             f"{resume} --set 'search.confirm={{top: 3, seeds: 3}}'",

@@ -19,6 +19,7 @@ LOCK = ".lock"
 TRIAL_FOLDERS = "trials"
 CHECKPOINT_FOLDER = "checkpoint"
 CHECKPOINT_FILE = "checkpoint.pt"
+EVENT_FILES = "tensorboard"
 
 
 def replace_file(path: Path, write: Callable[[Path], None]) -> None:

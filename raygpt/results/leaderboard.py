@@ -4,13 +4,18 @@ import itertools
 import json
 import shutil
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
+from rich.style import Style
+from rich.text import Text
 
 from raygpt.errors import UserError
-from raygpt.recipe.errors import allowed
+from raygpt.results import files
+from raygpt.results.conditions import find_column, select
 from raygpt.results.tables import TRIAL_COLUMNS, Results, in_order, is_missing, ranked
 
 FORMATS = ("table", "csv", "markdown", "json")
@@ -22,7 +27,10 @@ CONFIRMED = ("runs", "standard_error", "ci_low", "ci_high")
 
 
 def leaderboard(
-    runs: Sequence[Results], sort: str | None = None, top: int | None = None
+    runs: Sequence[Results],
+    sort: str | None = None,
+    top: int | None = None,
+    where: Sequence[str] = (),
 ) -> pd.DataFrame:
     """The searches' trials with their searched values, best first.
 
@@ -30,11 +38,13 @@ def leaderboard(
         runs: one or more.
         sort: a column to sort by instead, ascending; with a "-" before its name, descending.
         top: how many rows; all if left out.
+        where: conditions, as `select` takes them, that all hold for the rows.
 
     Returns:
         The columns run (the folder's name, of several), trial_id, status, bits_per_byte, tokens,
-        the searched values (or the seed, where nothing is searched), the column sorted by, and the
-        error where a trial has one.
+        the searched values (or the seed, where nothing is searched), the columns sorted by and
+        asked for, folder (the absolute path of the trial's), and the error; these two where a
+        trial has one.
 
         Where a baseline has a result, also baseline (whether this is it) and gain: the bits per
         byte of its run's baseline less the trial's, missing where the two were not judged at the
@@ -46,7 +56,7 @@ def leaderboard(
         end, and its gain is over the baseline's mean, missing if either diverged.
 
     Raises:
-        UserError: there is no such column.
+        UserError: there is no such column, or a condition is none.
     """
     frames = [with_gains(ranked(results.trials), results) for results in runs]
     frame = frames[0]
@@ -59,15 +69,20 @@ def leaderboard(
     tables = itertools.chain(*(results.trials for results in runs))
     searched = list(dict.fromkeys(name for name in tables if name not in TRIAL_COLUMNS))
     columns = [name for name in SHOWN if name in frame]
+    asked = []
+    for condition in where:
+        frame, column = select(frame, condition)
+        asked.append(column)
     if frame["gain"].isna().all():
         columns = [name for name in columns if name not in ("baseline", "gain")]
     columns += searched or ["seed"]
     if sort:
-        column = find_column(frame, sort.removeprefix("-"))
+        name = sort.removeprefix("-")
+        column = find_column(frame, name, f"--sort {name}")
         frame = frame.sort_values(column, ascending=not sort.startswith("-"), kind="stable")
-        columns += [column]
-    if frame["error"].notna().any():
-        columns += ["error"]
+        asked.append(column)
+    columns += asked
+    columns += [name for name in ("folder", "error") if frame[name].notna().any()]
     return frame[list(dict.fromkeys(columns))].head(top if top is not None else len(frame))
 
 
@@ -98,7 +113,8 @@ def refuse_incomparable(runs: Sequence[Results]) -> None:
 
 
 def with_gains(frame: pd.DataFrame, results: Results) -> pd.DataFrame:
-    """The ranked trials with a column gain, and the means of those that were confirmed."""
+    """The ranked trials with gain and folder, and the means of those that were confirmed."""
+    frame["folder"] = [trial_folder(results, row) for row in frame.to_dict("records")]
     frame["baseline"] = frame["baseline"].fillna(False)
     baseline = frame.loc[frame["baseline"], "trial_id"]
     history = results.history[results.history["trial_id"].isin(baseline)]
@@ -122,12 +138,15 @@ def with_gains(frame: pd.DataFrame, results: Results) -> pd.DataFrame:
     )
 
 
-def find_column(frame: pd.DataFrame, name: str) -> str:
-    """The column of that name, which may be only its last part: hold for training.hold."""
-    for column in frame:
-        if name in (column, column.rpartition(".")[2]):
-            return column
-    raise UserError(f"--sort {name}: there is no such column; {allowed(name, frame)}")
+def trial_folder(results: Results, row: Mapping[str, Any]) -> str | None:
+    """Where a trial keeps its checkpoint, or would: an absolute path, None if there is none."""
+    run = results.folder.absolute()
+    if is_missing(row["checkpoint"]):
+        found = list(run.glob(f"{files.TRIAL_FOLDERS}*/{row['trial_id']}/"))
+    else:
+        found = [(run / row["checkpoint"]).parent]
+    there = [path for path in found if path.is_dir()]
+    return str(max(there, key=lambda path: path.stat().st_mtime)) if there else None
 
 
 def render(
@@ -152,30 +171,66 @@ def render(
         return json.dumps(rows, indent=2)
     if style == "markdown":
         headings, rows = displayed(frame)
+        at = headings.index("trial")
+        for row, link in zip(rows, links(frame, relative_to=Path.cwd()), strict=True):
+            row[at] = f"[{row[at]}]({link})" if link else row[at]
         rows = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
         lines = [headings, ["---"] * len(headings), *rows]
         table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         return "\n".join([table, *([""] if words else []), *(f"- {text}" for text in words)])
+    return linked_table(frame, width, words).plain
+
+
+def linked_table(frame: pd.DataFrame, width: int | None = None, words: Sequence[str] = ()) -> Text:
+    """The leaderboard for a terminal, in which each trial is a link to its folder.
+
+    Arguments are those of `render`.
+    """
     width = width or shutil.get_terminal_size().columns
-    everything = as_table(*displayed(frame.drop(columns=[*CONFIRMED], errors="ignore")), width)
+    rest = frame.drop(columns=[*CONFIRMED], errors="ignore")
+    everything = as_table(*displayed(rest), width, links(frame))
     if "runs" not in frame:
         return everything
     # Together with the searched values, the figures would not fit.
-    confirmed = frame.loc[frame["runs"].notna(), [name for name in SHOWN if name in frame]]
-    figures = as_table(*displayed(confirmed.drop(columns=["status", "tokens"])), width)
-    wrapped = (textwrap.fill(f"- {text}", width, subsequent_indent="  ") for text in words)
-    return "\n".join([figures, "", *wrapped, "", everything])
+    names = [name for name in (*SHOWN, "folder") if name in frame]
+    confirmed = frame.loc[frame["runs"].notna(), names].drop(columns=["status", "tokens"])
+    figures = as_table(*displayed(confirmed), width, links(confirmed))
+    wrapped = (Text(textwrap.fill(f"- {text}", width, subsequent_indent="  ")) for text in words)
+    return Text("\n").join([figures, Text(), *wrapped, Text(), everything])
+
+
+def links(frame: pd.DataFrame, relative_to: Path | None = None) -> list[str | None]:
+    """The address of each row's folder: its path from a folder that it lies in, or a file: URI."""
+    if "folder" not in frame:
+        return [None] * len(frame)
+    addresses = []
+    for folder in frame["folder"]:
+        if is_missing(folder):
+            addresses.append(None)
+        elif relative_to and (path := Path(folder)).is_relative_to(relative_to):
+            addresses.append(quote(path.relative_to(relative_to).as_posix()))
+        else:
+            addresses.append(Path(folder).as_uri())
+    return addresses
 
 
 LEFT = ("run", "trial", "status", "error")
 LEAST_ERROR_WIDTH = 30
 
 
-def as_table(headings: list[str], rows: list[list[str]], width: int) -> str:
+def as_table(
+    headings: list[str], rows: list[list[str]], width: int, links: Sequence[str | None]
+) -> Text:
     """Columns side by side; where they do not fit, headings and errors go over several lines, and
     then the columns closer together.
 
     No value is cut: if need be, lines are longer than `width`.
+
+    Args:
+        headings: of the columns.
+        rows: their cells.
+        width: of the terminal.
+        links: a row each, to which the cell in the column "trial" leads.
     """
     cells = [[[cell] for cell in row] for row in rows]
     whole, split = [[heading] for heading in headings], [heading.split() for heading in headings]
@@ -193,22 +248,29 @@ def as_table(headings: list[str], rows: list[list[str]], width: int) -> str:
     for row in cells:
         row[-1] = textwrap.wrap(row[-1][0], widths[-1])
     lines = []
-    for row in (head, *cells):
+    for row, link in zip((head, *cells), (None, *links), strict=True):
         height = max(map(len, row))
         for number in range(height):
-            texts = []
+            line = Text()
             for heading, cell, column_width in zip(headings, row, widths, strict=True):
                 # Headings stand at the bottom of their lines, values at the top.
                 place = number - (height - len(cell) if row is head else 0)
                 text = cell[place] if 0 <= place < len(cell) else ""
-                left = heading in LEFT
-                texts.append(text.ljust(column_width) if left else text.rjust(column_width))
-            lines.append(gap.join(texts).rstrip())
-    return "\n".join(lines)
+                padding = " " * (column_width - len(text))
+                style = Style(link=link) if heading == "trial" else ""
+                line.append(gap if line else "")
+                line.append(padding if heading not in LEFT else "").append(text, style)
+                line.append(padding if heading in LEFT else "")
+            line.rstrip()
+            lines.append(line)
+    return Text("\n").join(lines)
 
 
 def displayed(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells, rounded for reading; the baseline is named where its gain would be."""
+    """Headings and cells, rounded for reading, without folders; the baseline is named where its
+    gain would be.
+    """
+    frame = frame.drop(columns="folder", errors="ignore")
     if "baseline" in frame:
         gain = frame["gain"].astype(object).mask(frame["baseline"], "baseline")
         frame = frame.assign(gain=gain).drop(columns="baseline")

@@ -82,7 +82,8 @@ def hold_run(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another one is at it.
     """
-    lock = FileLock(folder / files.LOCK, timeout=0)
+    # For a moment `is_being_run` may be holding it.
+    lock = FileLock(folder / files.LOCK, timeout=1)
     try:
         lock.acquire()
     except Timeout:

@@ -65,10 +65,9 @@ class Recorder(Callback):
         self, iteration: int, trials: list, trial: Any, result: dict[str, Any], **info
     ) -> None:
         name = trial.config["trial"]
-        if ALIVE in result:
-            return
         if "diverged" in result:
             self._diverged[name] = result["diverged"]
+        if not is_report(result):
             return
         self._tables.add_report(name, result)
         if CHECKPOINT_PATH_KEY in result:
@@ -144,6 +143,11 @@ class Recorder(Callback):
                 if other.config["trial"] == best:
                     self._write_best(other)
         self._progress.ended(name)
+
+
+def is_report(result: Mapping[str, Any]) -> bool:
+    """Whether what a trial told Tune has figures, and is not only a sign of life or of its end."""
+    return ALIVE not in result and "diverged" not in result
 
 
 def first_cause(trial: Any) -> str:

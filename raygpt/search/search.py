@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ray import tune
+from ray.tune.logger import LoggerCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from rich.console import Console
@@ -21,6 +22,7 @@ from raygpt.search.progress import Progress
 from raygpt.search.recorder import Recorder
 from raygpt.search.sampler import StudySearcher, open_study, settle_study, trial_name
 from raygpt.search.scheduler import make_scheduler
+from raygpt.search.tracking import TensorBoard, Tracker
 from raygpt.search.trial import trainable
 from raygpt.search.warm_start import seed_study
 from raygpt.search.watchdog import Watchdog
@@ -33,6 +35,7 @@ def run_search(
     needed: Placement,
     at_once: int,
     console: Console,
+    tracker: LoggerCallback | None = None,
 ) -> Results:
     """Run a search and its confirmation, or what is left of them, on the cluster that Ray is
     connected to.
@@ -46,6 +49,7 @@ def run_search(
         needed: resources of a trial.
         at_once: trials that the cluster has room for.
         console: where the progress is shown.
+        tracker: from `open_tracker`, for a search that is handed on to it as well.
     """
     search = search_file.search
     recipe = search_file.baseline()
@@ -58,6 +62,7 @@ def run_search(
     for line in seed_study(study, search_file):
         console.print(line, soft_wrap=True)
     progress = Progress(tables, search_file, console)
+    followers = [TensorBoard(tables), *([Tracker(tracker, tables, console)] if tracker else [])]
 
     def to_come() -> int:
         return search.trials - sum(row["status"] != "running" for row in tables.search_trials)
@@ -84,7 +89,11 @@ def run_search(
             run_config=tune.RunConfig(
                 name=session,
                 storage_path=str(storage),
-                callbacks=[recorder, Watchdog(search.hang_timeout, recorder.give_up)],
+                callbacks=[
+                    recorder,
+                    *followers,
+                    Watchdog(search.hang_timeout, recorder.give_up),
+                ],
                 verbose=0,
             ),
         )

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from raygpt.errors import UserError
-from raygpt.results.leaderboard import FORMATS, leaderboard, render
+from raygpt.results.leaderboard import FORMATS, leaderboard, linked_table, render
 from raygpt.results.tables import RunTables, load_results
 
 
@@ -330,3 +330,86 @@ def test_runs_that_have_not_ended_change_nothing(with_baseline, tables, begin):
     assert after["runs"].isna().all()
     text = render(after, "table", 100, results.conclusions)
     assert "Not finished yet: 1 of 1 run of 0001." in text
+
+
+# --- which rows ---------------------------------------------------------------------------------
+
+
+def test_only_rows_of_which_every_condition_holds(results, with_baseline):
+    assert order(leaderboard([results], where=["learning_rate > 0.0025"])) == [3, 4, 2, 5, 6]
+    both = ["learning_rate > 0.0025", "status != running"]
+    assert order(leaderboard([results], where=both)) == [3, 5, 6]
+    assert order(leaderboard([results], where=both, top=1)) == [3]
+    assert order(leaderboard([results], "-learning_rate", where=both)) == [6, 5, 3]
+    # Gains are over the baseline, whether it is shown or not.
+    frame = leaderboard([with_baseline], where=["gain > 0"])
+    assert (order(frame), list(frame["gain"])) == ([3], [0.5])
+
+
+def test_the_columns_asked_for_are_shown(results):
+    assert list(leaderboard([results], where=["seconds > 0", "status = stopped"]))[-1] == "seconds"
+    assert "error" in leaderboard([results], where=["status = failed"])
+
+
+@pytest.mark.parametrize("style", FORMATS)
+def test_no_row_may_be_left(results, confirmed, style):
+    for each in (results, load_results(confirmed.folder)):
+        text = render(leaderboard([each], where=["tokens < 0"]), style, 80, ["a word"])
+        assert "0001" not in text
+
+
+# --- the trials' folders ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def in_folders(tables, begin, report):
+    """A trial with a checkpoint, one with a folder that has none yet, and one without a folder."""
+    for number in range(3):
+        begin(f"{number:04}")
+        tables.add_report(f"{number:04}", report(300, 2.0 + number, 0))
+    (tables.folder / "trials-2/0000/a checkpoint").mkdir(parents=True)
+    (tables.folder / "trials/0001").mkdir(parents=True)
+    tables.set_checkpoint("0000", tables.folder / "trials-2/0000/a checkpoint")
+    return load_results(tables.folder)
+
+
+def test_each_trial_has_its_folder(in_folders, tmp_path):
+    frame = leaderboard([in_folders])
+    assert list(frame)[-1] == "folder"
+    folders = [str(tmp_path / "trials-2/0000"), str(tmp_path / "trials/0001")]
+    assert list(frame["folder"])[:2] == folders
+    rows = json.loads(render(frame, "json"))
+    assert [row["folder"] for row in rows] == [*folders, None]
+    assert render(frame, "csv").splitlines()[1].endswith(f",{folders[0]}")
+
+
+def test_a_table_has_links_that_take_no_room(in_folders, tmp_path):
+    frame = leaderboard([in_folders])
+    text = linked_table(frame, 80)
+    linked = [(text.plain[span.start : span.end], span.style.link) for span in text.spans]
+    assert [(cell, link) for cell, link in linked if link] == [
+        ("0000", (tmp_path / "trials-2/0000").as_uri()),
+        ("0001", (tmp_path / "trials/0001").as_uri()),
+    ]
+    assert text.plain == render(frame, "table", 80)
+    assert text.plain == render(frame.drop(columns="folder"), "table", 80)
+
+
+def test_confirmed_trials_have_links_in_both_tables(confirmed, tmp_path):
+    frame = leaderboard([load_results(confirmed.folder)]).assign(folder=str(tmp_path))
+    spans = linked_table(frame, 80, ["a word"]).spans
+    assert len([span for span in spans if span.style.link == tmp_path.as_uri()]) == 4 + 5
+
+
+def test_markdown_links_from_here_where_it_can(in_folders, tmp_path, monkeypatch):
+    def cells():
+        lines = render(leaderboard([in_folders]), "markdown").splitlines()[2:]
+        return [line.split(" | ")[0] for line in lines]
+
+    monkeypatch.chdir(tmp_path)
+    assert cells() == ["| [0000](trials-2/0000)", "| [0001](trials/0001)", "| 0002"]
+    monkeypatch.chdir("/")
+    assert cells()[1] == f"| [0001]({(tmp_path / 'trials/0001').relative_to('/')})"
+    monkeypatch.chdir(tmp_path / "trials")
+    assert cells()[1] == "| [0001](0001)"
+    assert cells()[0] == f"| [0000]({(tmp_path / 'trials-2/0000').as_uri()})"

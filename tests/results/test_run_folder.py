@@ -5,7 +5,13 @@ import pytest
 from raygpt.errors import UserError
 from raygpt.recipe.search_file import load_search_file
 from raygpt.results import files
-from raygpt.results.run_folder import create_run, refuse_existing, reopen_run
+from raygpt.results.run_folder import (
+    create_run,
+    hold_run,
+    is_being_run,
+    refuse_existing,
+    reopen_run,
+)
 
 SEARCH = """\
 name: lr
@@ -216,3 +222,13 @@ def test_a_damaged_search_is_one_message(start, folder, file, damage):
     start()
     (folder / files.SEARCH).write_bytes(damage)
     assert str(folder / files.SEARCH) in refused(folder, file)
+
+
+def test_whether_a_run_goes_on(start, folder):
+    start()
+    assert not is_being_run(folder)
+    with hold_run(folder):
+        assert is_being_run(folder)
+        with pytest.raises(UserError, match="is being run by another process"), hold_run(folder):
+            pass
+    assert not is_being_run(folder)

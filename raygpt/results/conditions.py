@@ -1,0 +1,88 @@
+"""Conditions on the rows of a table, as in `training.dropout < 0.1`."""
+
+import contextlib
+import operator
+import re
+from typing import Any
+
+import pandas as pd
+
+from raygpt.errors import UserError
+from raygpt.recipe.errors import RecipeError, allowed
+from raygpt.recipe.quantities import parse_count, parse_number
+
+OPERATORS = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "=": operator.eq,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+_CONDITION = re.compile(r"\s*([^\s<>=!]+)\s*(<=|>=|==|!=|<|>|=)\s*([^\s<>=!].*?)\s*", re.DOTALL)
+_NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal")
+
+
+def select(frame: pd.DataFrame, condition: str) -> tuple[pd.DataFrame, str]:
+    """The rows of which a condition holds; of one whose value is missing none does.
+
+    Args:
+        frame: a table.
+        condition: a column (the last part of its name is enough), one of OPERATORS, and a value.
+            Numbers are written as in recipes (300M, 1/3, 2e-4), text with quotes or without. Text
+            is ordered by its characters.
+
+    Returns:
+        The rows, and the name of the column.
+
+    Raises:
+        UserError: it is no condition, there is no such column, or the value is of another kind than
+            the column's.
+    """
+    match = _CONDITION.fullmatch(condition)
+    option = f"--where '{condition}'"
+    if not match:
+        raise UserError(
+            f"{option}: not a condition; write a column, one of {' '.join(OPERATORS)}, and a "
+            f"value, as in --where 'training.dropout < 0.1'"
+        )
+    name, compare, text = match.groups()
+    column = find_column(frame, name, option)
+    present = frame[column].dropna()
+    kind = pd.api.types.infer_dtype(present)
+    value = _value(kind, text, f"{option}: {column}")
+    holds = present.map(lambda found: bool(OPERATORS[compare](found, value))).astype(bool)
+    return frame.loc[holds.reindex(frame.index, fill_value=False)], column
+
+
+def find_column(frame: pd.DataFrame, name: str, option: str) -> str:
+    """The column of that name, which may be only its last part: hold for training.hold.
+
+    Args:
+        frame: a table.
+        name: what was given.
+        option: where it was given.
+
+    Raises:
+        UserError: there is none.
+    """
+    for column in frame:
+        if name in (column, column.rpartition(".")[2]):
+            return column
+    raise UserError(f"{option}: there is no such column; {allowed(name, frame)}")
+
+
+def _value(kind: str, text: str, where: str) -> Any:
+    """What a text says that is compared with values of a kind, one of `infer_dtype`'s."""
+    if kind in _NUMBERS:
+        for parse in (parse_number, parse_count):
+            with contextlib.suppress(RecipeError):
+                return parse(text)
+        raise UserError(f"{where} is a number, and {text} is none; write it like 0.1, 2e-4 or 300M")
+    if kind == "boolean":
+        if text.lower() not in ("true", "false"):
+            raise UserError(f"{where} is true or false, and {text} is neither")
+        return text.lower() == "true"
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
+    return text[1:-1] if quoted else text

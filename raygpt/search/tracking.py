@@ -1,0 +1,195 @@
+"""Shows a search to other tools, by Tune callbacks: TensorBoard, MLflow, Weights & Biases."""
+
+import importlib.util
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.logger import LoggerCallback
+from ray.tune.result import TRAINING_ITERATION
+from rich.console import Console
+
+from raygpt.errors import UserError
+from raygpt.results.event_files import EventFiles, hyperparameters
+from raygpt.results.tables import HISTORY_COLUMNS, RunTables
+from raygpt.search.recorder import is_report
+
+
+class Follower(Callback):
+    """Told of what happens in a search when the `Recorder`, which comes first, has written it down.
+
+    Args:
+        tables: of the run.
+    """
+
+    def __init__(self, tables: RunTables):
+        self._tables = tables
+        self._begun: set[str] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, for Tune's own state files: a run is resumed from its tables and its study."""
+        return {}
+
+    def began(self, trial: Any, row: dict[str, Any]) -> None:
+        """A trial started or goes on: Tune's, and its row of the trials' table."""
+
+    def reported(self, trial_id: str, report: dict[str, Any]) -> None:
+        """A trial made a report."""
+
+    def ended(self, row: dict[str, Any]) -> None:
+        """A trial is over."""
+
+    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info) -> None:
+        name = trial.config["trial"]
+        self._begun.add(name)
+        self.began(trial, self._tables.trial(name))
+
+    def on_trial_result(
+        self, iteration: int, trials: list, trial: Any, result: dict[str, Any], **info
+    ) -> None:
+        if is_report(result):
+            self.reported(trial.config["trial"], result)
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info) -> None:
+        name = trial.config["trial"]
+        if name not in self._begun:
+            # Its process died before it began.
+            self.on_trial_start(iteration, trials, trial)
+        self.ended(self._tables.trial(name))
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info) -> None:
+        self.on_trial_complete(iteration, trials, trial)
+
+
+class TensorBoard(Follower):
+    """Writes the event files of a run."""
+
+    def __init__(self, tables: RunTables):
+        super().__init__(tables)
+        self._files = EventFiles(tables.folder)
+
+    def began(self, trial: Any, row: dict[str, Any]) -> None:
+        reports = [told for told in self._tables.history if told["trial_id"] == row["trial_id"]]
+        self._files.begin_trial(row, reports)
+
+    def reported(self, trial_id: str, report: dict[str, Any]) -> None:
+        self._files.add_report(trial_id, report)
+
+    def ended(self, row: dict[str, Any]) -> None:
+        self._files.end_trial(row)
+
+
+@dataclass(eq=False)
+class Seen:
+    """A Tune trial as one of Ray's integrations gets to see it: all that these look at."""
+
+    name: str
+    trial_id: str
+    config: Mapping[str, Any]
+    experiment_dir_name: str
+    local_path: str
+
+    def __str__(self) -> str:
+        return self.name
+
+    def init_local_path(self) -> None:
+        Path(self.local_path).mkdir(parents=True, exist_ok=True)
+
+
+class Tracker(Follower):
+    """Hands a search on to one of Ray's integrations, in the way in which it is to be seen there.
+
+    Unfiltered these would show all that trials tell Tune, whole recipes and signs of life included.
+    So a trial has its searched values and its seed, and its figures stand over `tokens_trained`,
+    which, unlike `tokens`, goes forward only.
+
+    A tracker that fails does not end the search, which goes on without it.
+
+    Args:
+        integration: from `open_tracker`.
+        tables: of the run.
+        console: told of a failure.
+    """
+
+    def __init__(self, integration: LoggerCallback, tables: RunTables, console: Console):
+        super().__init__(tables)
+        self._integration = integration
+        self._console = console
+        self._seen: dict[str, Seen] = {}
+        self._failed = False
+
+    def began(self, trial: Any, row: dict[str, Any]) -> None:
+        seen = self._seen[row["trial_id"]] = Seen(
+            name=row["trial_id"],
+            trial_id=trial.trial_id,
+            config=hyperparameters(row) | {"seed": row["seed"]},
+            experiment_dir_name=self._tables.folder.absolute().name,
+            local_path=trial.local_path,
+        )
+        self._tell("log_trial_start", seen)
+
+    def reported(self, trial_id: str, report: dict[str, Any]) -> None:
+        figures = {name: report[name] for name in HISTORY_COLUMNS if name in report}
+        figures[TRAINING_ITERATION] = report["tokens_trained"]
+        self._tell("log_trial_result", 0, self._seen[trial_id], figures)
+
+    def ended(self, row: dict[str, Any]) -> None:
+        failed = row["status"] in ("failed", "diverged")
+        self._tell("log_trial_end", self._seen.pop(row["trial_id"]), failed=failed)
+
+    def on_experiment_end(self, trials: list, **info) -> None:
+        """Wait for what is still to be sent."""
+        self._tell("on_experiment_end", trials)
+
+    def _tell(self, event: str, *args: Any, **kwargs: Any) -> None:
+        if self._failed:
+            return
+        try:
+            getattr(self._integration, event)(*args, **kwargs)
+        except Exception as error:
+            self._failed = True
+            logging.getLogger("ray.raygpt").warning("the tracker failed", exc_info=True)
+            self._console.print(
+                f"The tracker failed, and the search goes on without it: {one_line(error)}",
+                soft_wrap=True,
+            )
+
+
+def open_tracker(name: str, run: str) -> LoggerCallback:
+    """One of Ray's integrations, set up, so that its mistakes come before the search.
+
+    Args:
+        name: "mlflow" or "wandb", as their packages are called.
+        run: the run's name: the experiment's in MLflow, the group's in Weights & Biases. Everything
+            else is said by the environment variables of these (MLFLOW_TRACKING_URI, WANDB_PROJECT).
+
+    Raises:
+        UserError: its package is missing, or it does not answer.
+    """
+    if importlib.util.find_spec(name) is None:
+        raise UserError(
+            f"--tracker {name}: it is not installed; install it with pip install {name}"
+        )
+    try:
+        if name == "mlflow":
+            from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+            integration = MLflowLoggerCallback(experiment_name=run)
+        else:
+            from ray.air.integrations.wandb import WandbLoggerCallback
+
+            project = os.environ.get("WANDB_PROJECT", "raygpt")
+            integration = WandbLoggerCallback(project=project, group=run)
+        integration.setup()
+    except Exception as error:
+        raise UserError(f"--tracker {name}: {one_line(error)}") from error
+    return integration
+
+
+def one_line(error: Exception) -> str:
+    """An error's kind and message."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,0 +1,85 @@
+import pandas as pd
+import pytest
+
+from raygpt.errors import UserError
+from raygpt.results.conditions import select
+
+
+@pytest.fixture
+def frame():
+    """A table with columns of every kind, a value missing in each."""
+    return pd.DataFrame(
+        {
+            "trial_id": pd.array(["0000", "0001", "0002", None], dtype="string"),
+            "tokens": pd.array([300, 900, 1200, None], dtype="Int64"),
+            "training.dropout": [0.0, 0.1, 1 / 3, float("nan")],
+            "model.layers": pd.Series([2, 2.5, 4, None], dtype=object),
+            "training.nesterov": pd.Series([True, False, True, None], dtype=object),
+            "baseline": pd.array([True, False, False, None], dtype="boolean"),
+            "model.kind": pd.Series(["a b", "c", "d", None], dtype=object),
+            "nothing": pd.Series([None] * 4, dtype=object),
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("condition", "rows"),
+    [
+        ("training.dropout < 0.1", [0]),
+        ("training.dropout<=0.1", [0, 1]),
+        ("  dropout >= 10%  ", [1, 2]),
+        ("dropout = 1/3", [2]),
+        ("dropout == 0", [0]),
+        ("dropout != 0", [1, 2]),
+        ("dropout > -1", [0, 1, 2]),
+        ("tokens > 0.3K", [1, 2]),
+        ("tokens = 1.2K", [2]),
+        ("layers > 2", [1, 2]),
+        ("nesterov = true", [0, 2]),
+        ("nesterov != True", [1]),
+        ("baseline = false", [1, 2]),
+        ("trial_id = 0001", [1]),
+        ("trial_id >= 0001", [1, 2]),
+        ("kind = a b", [0]),
+        ("kind = 'a b'", [0]),
+        ('kind != "c"', [0, 2]),
+        ("nothing != 1", []),
+        ("nothing = x", []),
+    ],
+)
+def test_the_rows_of_which_it_holds(frame, condition, rows):
+    found, column = select(frame, condition)
+    assert list(found.index) == rows
+    assert column in frame
+    assert column.endswith(condition.split()[0].split("<")[0].split(".")[-1])
+
+
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [
+        ("dropout", "not a condition; write a column, one of < <= > >= = == !=, and a value"),
+        ("dropout <", "not a condition"),
+        ("< 3", "not a condition"),
+        ("", "not a condition"),
+        ("dropout <> 3", "not a condition"),
+        ("0 < dropout < 3", "there is no such column"),
+        ("training.drpout < 3", 'there is no such column; did you mean "training.dropout"?'),
+        ("dropout < high", "training.dropout is a number, and high is none"),
+        ("tokens < 1e999", "tokens is a number, and 1e999 is none"),
+        ("dropout < nan", "and nan is none"),
+        ("baseline = 1", "baseline is true or false, and 1 is neither"),
+        ("@pd.io = 1", "there is no such column"),
+        ("__import__('os') == 1", "there is no such column"),
+    ],
+)
+def test_what_is_none_is_one_message(frame, condition, said):
+    with pytest.raises(UserError) as error:
+        select(frame, condition)
+    assert str(error.value).startswith(f"--where '{condition}': ")
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_empty_table_has_no_rows_either_way(frame):
+    assert len(select(frame.iloc[:0], "dropout < 0.1")[0]) == 0
+    assert len(select(frame.iloc[:0], "kind = a")[0]) == 0
