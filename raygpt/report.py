@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from raygpt.analysis.run import Run
 
 REPORT = "report.html"
+ATTENTION_WINDOWS = 8
+"""Of the validation set, that attention is looked at in: half a minute each for the largest models."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -45,12 +47,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def attention_figures(run: "Run") -> "list[Figure]":
-    """Where the heads of the best trial and of the baseline look; none where that cannot be seen."""
+    """Where the heads of the best trial and the baseline look; none where that is not to be had."""
     from raygpt.analysis import attention_figures as figures
     from raygpt.analysis.comparison import compare_attention
 
     try:
-        found = compare_attention(run)
+        found = compare_attention(run, n_windows=ATTENTION_WINDOWS)
     except UserError as error:
         print(f"without attention: {error}", file=sys.stderr)
         return []
