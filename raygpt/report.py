@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 REPORT = "report.html"
 ATTENTION_WINDOWS = 8
-"""Of the validation set, that attention is looked at in: half a minute each for the largest models."""
+"""Of the validation set, to look at attention in: half a minute each for the largest models."""
 
 
 def main(arguments: list[str] | None = None) -> None:
