@@ -62,9 +62,12 @@ def sections(run: Run, attention: Sequence[Figure] = ()) -> list[Section]:
         Section("next", "How to train the winner", list(to_do(run))),
     ]
     if attention:
-        caption = "Attention of the best trial's model beside the baseline's."
-        looks = Section("attention", "Where the heads look", [Pictures(attention, caption)])
-        found.insert(-2, looks)
+        what = Text(
+            "On the validation set and in its first words, the best trial's model beside the "
+            "baseline's. Layers and heads are counted from 0."
+        )
+        looks = [what, *(Pictures([figure], "") for figure in attention)]
+        found.insert(-2, Section("attention", "Where the heads look", looks))
     return found
 
 
