@@ -62,7 +62,7 @@ def run_search(
     for line in seed_study(study, search_file):
         console.print(line, soft_wrap=True)
     progress = Progress(tables, search_file, console)
-    followers = [TensorBoard(tables), *([Tracker(tracker, tables, console)] if tracker else [])]
+    trackers = [Tracker(tracker, tables, console)] if tracker else []
 
     def to_come() -> int:
         return search.trials - sum(row["status"] != "running" for row in tables.search_trials)
@@ -91,7 +91,8 @@ def run_search(
                 storage_path=str(storage),
                 callbacks=[
                     recorder,
-                    *followers,
+                    TensorBoard(tables),
+                    *trackers,
                     Watchdog(search.hang_timeout, recorder.give_up),
                 ],
                 verbose=0,

@@ -5,7 +5,6 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
@@ -92,12 +91,10 @@ class Seen:
     config: Mapping[str, Any]
     experiment_dir_name: str
     local_path: str
+    """Where an integration may leave files, as Weights & Biases does offline."""
 
     def __str__(self) -> str:
         return self.name
-
-    def init_local_path(self) -> None:
-        Path(self.local_path).mkdir(parents=True, exist_ok=True)
 
 
 class Tracker(Follower):
@@ -123,12 +120,13 @@ class Tracker(Follower):
         self._failed = False
 
     def began(self, trial: Any, row: dict[str, Any]) -> None:
+        folder = self._tables.folder.absolute()
         seen = self._seen[row["trial_id"]] = Seen(
             name=row["trial_id"],
             trial_id=trial.trial_id,
             config=hyperparameters(row) | {"seed": row["seed"]},
-            experiment_dir_name=self._tables.folder.absolute().name,
-            local_path=trial.local_path,
+            experiment_dir_name=folder.name,
+            local_path=str(folder),
         )
         self._tell("log_trial_start", seen)
 
@@ -182,8 +180,12 @@ def open_tracker(name: str, run: str) -> LoggerCallback:
         else:
             from ray.air.integrations.wandb import WandbLoggerCallback
 
+            class WeightsAndBiases(WandbLoggerCallback):
+                def __del__(self) -> None:
+                    """Nothing; Ray's cleans up once more, which at Python's exit fails aloud."""
+
             project = os.environ.get("WANDB_PROJECT", "raygpt")
-            integration = WandbLoggerCallback(project=project, group=run)
+            integration = WeightsAndBiases(project=project, group=run)
         integration.setup()
     except Exception as error:
         raise UserError(f"--tracker {name}: {one_line(error)}") from error

@@ -11,10 +11,10 @@ from raygpt.search.tracking import TensorBoard, Tracker, open_tracker
 
 
 @pytest.fixture
-def make_trial(tmp_path):
+def make_trial():
     """Makes what Tune hands to its callbacks."""
     return lambda name: SimpleNamespace(
-        trial_id=f"tune-{name}", config={"trial": name, "recipe": "{}"}, local_path=str(tmp_path)
+        trial_id=f"tune-{name}", config={"trial": name, "recipe": "{}"}
     )
 
 
