@@ -68,10 +68,8 @@ def positive_integer(text: str) -> int:
 
 def describe(dataset: "Dataset", seconds: float) -> str:
     """What there is, as a table for a person."""
-    train, validation = (
-        {what: dataset.count(split, what) for what in ("documents", "tokens", "bytes")}
-        for split in ("train", "validation")
-    )
+    provenance = dataset.provenance()
+    train, validation = provenance["train"], provenance["validation"]
     documents, tokens, size = (train[what] + validation[what] for what in train)
     short, duplicates = (
         sum(entry[what] for entry in dataset.shards) for what in ("short", "duplicates")
@@ -80,15 +78,15 @@ def describe(dataset: "Dataset", seconds: float) -> str:
     everything = manifest["exhausted"] and len(dataset.shards) == len(manifest["shards"])
     whole = " (the whole corpus)" if everything else ""
     lines = [
-        ("corpus", f"{manifest['corpus']}, {manifest['revision']}"),
-        ("licence", manifest["licence"] or "not known"),
+        ("corpus", f"{provenance['corpus']}, {provenance['revision']}"),
+        ("licence", provenance["licence"] or "not known"),
         (
             "documents",
             f"{documents:,}{whole}; left out: {short:,} short, {duplicates:,} duplicates",
         ),
         (
             "tokens",
-            f"{tokens:,} by {manifest['tokenizer']}, {size / tokens:.3f} bytes a token "
+            f"{tokens:,} by {provenance['tokenizer']}, {size / tokens:.3f} bytes a token "
             f"({size:,} bytes)",
         ),
         (

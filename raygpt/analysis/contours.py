@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from raygpt.analysis.axes import Axis, axis
-from raygpt.analysis.groups import COLOURS, WIDER, groups, hover_texts, judged
+from raygpt.analysis.groups import COLOURS, WIDER, hover_texts, judged, points
 from raygpt.errors import UserError
 from raygpt.recipe.ranges import Range
 from raygpt.results.tables import Results
@@ -46,11 +46,10 @@ def contour(results: Results, ranges: Mapping[str, Range], x: str, y: str) -> go
     for one in (across, upward):
         if one.categories is not None:
             raise UserError(f"{one.name}: a contour takes numbers, and these are categories")
-    compared = trials["trial_id"].isin(judged(results)["trial_id"])
-    others = ~compared & trials["confirms"].isna() & (trials["status"] != "running")
     figure = go.Figure()
-    if compared.sum() >= FEWEST:
-        height = surface(trials[compared], across, upward)
+    compared = judged(results).dropna(subset=[x, y])
+    if len(compared) >= FEWEST:
+        height = surface(compared, across, upward)
         figure.add_contour(
             x=across.grid(POINTS),
             y=upward.grid(POINTS),
@@ -62,28 +61,26 @@ def contour(results: Results, ranges: Mapping[str, Range], x: str, y: str) -> go
             hoverinfo="skip",
             connectgaps=False,
         )
-    texts, group = hover_texts(results), groups(results).loc[trials.index]
-    for which in COLOURS:
-        for among, symbol in ((compared, "circle"), (others, "x-thin-open")):
-            rows = trials[among & (group == which)]
-            if rows.empty:
-                continue
-            figure.add_scatter(
-                x=rows[x],
-                y=rows[y],
-                text=rows["trial_id"].map(texts),
-                mode="markers",
-                marker={
-                    "color": COLOURS[which],
-                    "symbol": symbol,
-                    "size": 12 if which in WIDER else 7 if len(rows) < MANY else 4,
-                    "opacity": 0.9 if which in WIDER or symbol == "circle" else 0.5,
-                    "line": {"width": 1 if symbol != "circle" or len(rows) < MANY else 0}
-                    | ({"color": "white"} if symbol == "circle" else {}),
-                },
-                name=which,
-                hovertemplate="%{text}<extra></extra>",
-            )
+    texts = hover_texts(results)
+    for group, crosses, trials in points(results):
+        if (trials := trials.dropna(subset=[x, y])).empty:
+            continue
+        many = len(trials) >= MANY
+        figure.add_scatter(
+            x=trials[x],
+            y=trials[y],
+            text=trials["trial_id"].map(texts),
+            mode="markers",
+            marker={
+                "color": COLOURS[group],
+                "symbol": "x-thin-open" if crosses else "circle",
+                "size": 12 if group in WIDER else 4 if many else 7,
+                "opacity": 0.5 if crosses and group not in WIDER else 0.9,
+                "line": {"width": 1} if crosses else {"width": 0 if many else 1, "color": "white"},
+            },
+            name=group,
+            hovertemplate="%{text}<extra></extra>",
+        )
     figure.update_xaxes(across.layout())
     figure.update_yaxes(upward.layout())
     figure.update_layout(

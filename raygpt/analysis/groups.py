@@ -1,13 +1,13 @@
 """Who is who among the trials of a run: the groups that pictures tell apart, and hover texts."""
 
 import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
 from raygpt.results.leaderboard import format_value
-from raygpt.results.tables import TRIAL_COLUMNS, Results, is_missing
+from raygpt.results.tables import Results, is_missing
 
 BEST, BASELINE, FURTHER = "best", "baseline", "further runs"
 COLOURS = {
@@ -23,11 +23,6 @@ COLOURS = {
 """Of every group, in the order in which they are drawn; all can be seen on white and on black."""
 WIDER = (BEST, BASELINE)
 """Groups of one trial, drawn larger."""
-
-
-def searched(results: Results) -> list[str]:
-    """The dotted names of the searched values."""
-    return [name for name in results.trials if name not in TRIAL_COLUMNS]
 
 
 def short(name: str) -> str:
@@ -60,6 +55,22 @@ def judged(results: Results) -> pd.DataFrame:
     return scored[scored["tokens"] == scored["tokens"].max()]
 
 
+def points(results: Results) -> Iterator[tuple[str, bool, pd.DataFrame]]:
+    """The search's trials as pictures of bits per byte draw them: a group's together.
+
+    Yields:
+        One of COLOURS, whether its trials are crosses, and their rows. Crosses are of trials that
+        were stopped, diverged or failed, which cannot be compared with `judged` ones; running
+        trials are no points.
+    """
+    trials, group = results.trials, groups(results)
+    compared = trials["trial_id"].isin(judged(results)["trial_id"])
+    others = ~compared & trials["confirms"].isna() & (trials["status"] != "running")
+    for which in COLOURS:
+        for among, crosses in ((compared, False), (others, True)):
+            yield which, crosses, trials[among & (group == which)]
+
+
 def hover_texts(results: Results, names: Iterable[str] | None = None) -> dict[str, str]:
     """What to say of a trial under the pointer, by trial_id: its name, its group and its values.
 
@@ -67,7 +78,7 @@ def hover_texts(results: Results, names: Iterable[str] | None = None) -> dict[st
         results: of a run.
         names: of the values to say; all searched ones if left out.
     """
-    names = searched(results) if names is None else list(names)
+    names = results.searched if names is None else list(names)
     return {
         row["trial_id"]: "<br>".join([_who(row, group), *_values(row, names)])
         for row, group in zip(results.trials.to_dict("records"), groups(results), strict=True)

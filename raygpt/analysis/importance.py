@@ -31,7 +31,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from raygpt.analysis.groups import judged, searched, short
+from raygpt.analysis.groups import judged, short
 from raygpt.errors import UserError
 from raygpt.recipe.ranges import Range
 from raygpt.results.tables import Results, ranked
@@ -62,7 +62,7 @@ def importance(results: Results, ranges: Mapping[str, Range]) -> pd.DataFrame:
     Raises:
         UserError: nothing was searched, or too few trials have ended.
     """
-    names = [name for name in searched(results) if name in ranges]
+    names = [name for name in results.searched if name in ranges]
     if not names:
         raise UserError("there are no searched values")
     trials = ranked(results.trials)

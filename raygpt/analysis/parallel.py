@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import plotly.graph_objects as go
 
 from raygpt.analysis.axes import axis
-from raygpt.analysis.groups import hover_texts, searched
+from raygpt.analysis.groups import hover_texts
 from raygpt.recipe.ranges import Range
 from raygpt.results.tables import Results, ranked
 
@@ -23,7 +23,7 @@ def parallel_coordinates(results: Results, ranges: Mapping[str, Range]) -> go.Fi
         ranges: by dotted name, what was searched.
     """
     trials = ranked(results.trials)
-    names = searched(results)
+    names = results.searched
     trials = trials[trials["bits_per_byte"].notna()].dropna(subset=names)
     places = list(range(1, len(trials) + 1))
     dimensions = []

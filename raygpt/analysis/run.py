@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from raygpt.errors import UserError
 from raygpt.recipe.errors import allowed
+from raygpt.recipe.fields import full_name
 from raygpt.recipe.ranges import Range
 from raygpt.recipe.search_file import SearchFile, load_search_file
 from raygpt.results import files, tables
@@ -125,12 +126,9 @@ class Run(Results):
         return confirmed_means(self)
 
     def _full_name(self, name: str) -> str:
-        from raygpt.analysis.groups import searched
-
-        for full in (names := searched(self)):
-            if name in (full, full.rpartition(".")[2]):
-                return full
-        raise UserError(f"{name}: no such value was searched; {allowed(name, names)}")
+        if full := full_name(name, self.searched):
+            return full
+        raise UserError(f"{name}: no such value was searched; {allowed(name, self.searched)}")
 
 
 def load_results(folder: str | Path) -> Run:

@@ -24,7 +24,7 @@ from raygpt.analysis.blocks import (
     Table,
     Text,
 )
-from raygpt.analysis.groups import judged, searched, short
+from raygpt.analysis.groups import judged, short
 from raygpt.analysis.importance import FEWEST_BEST, describe_importance
 from raygpt.analysis.run import Run
 from raygpt.errors import UserError
@@ -106,7 +106,7 @@ def unfinished(run: Run) -> str | None:
 
 def asked(run: Run) -> Iterator[Block]:
     """What was asked."""
-    names, found = searched(run), run.search_file
+    names, found = run.searched, run.search_file
     if found is None:
         yield Text(
             f"The run's {files.SEARCH} is missing or cannot be read, so what was asked is known "
@@ -174,7 +174,7 @@ def won(run: Run) -> Iterator[Block]:
     found = confirmation(run.trials)
     confirmed = found is not None and found.winner is not None
     yield Headline(list(_headline(run, row, confirmed)))
-    others = searched(run)
+    others = run.searched
     if found:
         yield Points(run.conclusions)
         if not confirmed:
@@ -191,7 +191,7 @@ def won(run: Run) -> Iterator[Block]:
         yield Notice(_unconfirmed(best["trial_id"], compared))
     elif len(run.trials) > 1:
         yield Text(_noise(run))
-    top = leaderboard([run], top=TOP)
+    top = board.head(TOP)
     headings, rows = displayed(top.drop(columns="error", errors="ignore"))
     words = frozenset(headings) - {"trial", "status", "run"}
     yield Table(headings, rows, words)
@@ -247,7 +247,8 @@ def _noise(run: Run) -> str:
 def cost(run: Run) -> Iterator[Block]:
     """What was spent, beside what was planned."""
     trials = run.trials
-    made_with, plan = (_read_json(run.folder / name) for name in (files.ENVIRONMENT, files.PLAN))
+    made_with = files.read_json(run.folder / files.ENVIRONMENT)
+    plan = files.read_json(run.folder / files.PLAN)
     tokens = trials["tokens_trained"].fillna(0)
     seconds = trials["seconds"].fillna(0).sum()
     rows = [["tokens trained", f"{tokens.sum():,.0f}", _planned(plan, "tokens", "{:,.0f}")]]
@@ -331,7 +332,7 @@ def mattered(run: Run) -> Iterator[Block]:
 
 def region(run: Run) -> Iterator[Block]:
     """Where the good region lies."""
-    names = searched(run)
+    names = run.searched
     best, compared = run.best, judged(run)
     if not names or best is None:
         yield Text("Nothing was searched." if not names else "No trial has a result yet.")
@@ -412,12 +413,12 @@ def went(run: Run) -> Iterator[Block]:
         "dotted line began. Click a name to hide it, double-click to see it alone.",
     )
     yield Pictures([run.plot_learning_rates()], "Learning rates; cooldowns to rungs are dotted.")
-    if searched(run) and run.best is not None:
+    if run.searched and run.best is not None:
         yield Pictures(
             [run.plot_parallel_coordinates()],
             "A line is a trial, from its values to its place on the leaderboard (1 is the best, "
             "and orange). Drag along an axis to see only the trials that lie there.",
-            least_width=110 * (len(searched(run)) + 1),
+            least_width=110 * (len(run.searched) + 1),
         )
 
 
@@ -427,7 +428,7 @@ def failed(run: Run) -> Iterator[Block]:
     if trials.empty:
         yield Text("No trial failed or diverged.")
         return
-    names = searched(run)
+    names = run.searched
     rows = [
         [row["trial_id"], row["status"], "" if is_missing(row["error"]) else row["error"]]
         + [format_value(row[name]) for name in names]
@@ -442,7 +443,7 @@ def failed(run: Run) -> Iterator[Block]:
 
 def to_do(run: Run) -> Iterator[Block]:
     """How to train the winner, and what to do next."""
-    folder, names = run.folder, searched(run)
+    folder, names = run.folder, run.searched
     runs_dir = "" if folder.parent == Path("runs") else f" --runs-dir {_quoted(folder.parent)}"
     command = "tune" if names or (folder / files.STUDY).exists() else "train"
     resume = f"python -m raygpt.{command} {_quoted(folder / files.SEARCH)} --resume{runs_dir}"
@@ -471,7 +472,7 @@ def to_do(run: Run) -> Iterator[Block]:
 
 def _wanted(run: Run) -> int:
     """Trials that the search was asked for."""
-    if run.search_file is None or not (searched(run) or (run.folder / files.STUDY).exists()):
+    if run.search_file is None or not (run.searched or (run.folder / files.STUDY).exists()):
         return len(run.trials)
     return run.search_file.search.trials
 
@@ -489,15 +490,6 @@ def _plain(value: Any) -> str:
 def _listed(words: Sequence[str]) -> list[str]:
     """At most two parts, to be joined by "and"."""
     return [", ".join(words[:-1]), words[-1]] if len(words) > 1 else list(words)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """What a file says; empty where there is none or it cannot be read."""
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _count(number: int, noun: str) -> str:

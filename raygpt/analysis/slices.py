@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from raygpt.analysis.axes import axis
-from raygpt.analysis.groups import COLOURS, WIDER, groups, hover_texts, judged, searched
+from raygpt.analysis.groups import COLOURS, WIDER, hover_texts, judged, points
 from raygpt.recipe.ranges import Range
 from raygpt.results.tables import Results
 
@@ -27,41 +27,37 @@ def slices(
         ranges: by dotted name, what was searched.
         names: dotted, of the values to show; all if left out.
     """
-    names = searched(results) if names is None else list(names)
+    names = results.searched if names is None else list(names)
     columns = min(COLUMNS, max(1, len(names)))
     rows = max(1, -(-len(names) // columns))
     figure = make_subplots(rows, columns, shared_yaxes=True, horizontal_spacing=0.04)
-    trials, texts, group = results.trials, hover_texts(results), groups(results)
-    compared = trials["trial_id"].isin(judged(results)["trial_id"])
-    others = ~compared & trials["confirms"].isna() & (trials["status"] != "running")
-    low, high = _span(trials.loc[compared, "bits_per_byte"].to_numpy())
+    texts = hover_texts(results)
+    low, high = _span(judged(results)["bits_per_byte"].to_numpy())
     edge = high + 0.12 * (high - low)
     for number, name in enumerate(names):
         place = {"row": number // columns + 1, "col": number % columns + 1}
-        for which in COLOURS:
-            for among, crosses in ((compared, False), (others, True)):
-                rows_of = trials[among & (group == which)].dropna(subset=name)
-                if rows_of.empty:
-                    continue
-                along = axis(name, trials[name], ranges.get(name))
-                figure.add_scatter(
-                    x=rows_of[name].astype(str) if along.categories else rows_of[name],
-                    y=[edge] * len(rows_of) if crosses else rows_of["bits_per_byte"],
-                    text=rows_of["trial_id"].map(texts),
-                    mode="markers",
-                    marker={
-                        "color": COLOURS[which],
-                        "symbol": "x-thin-open" if crosses else "circle",
-                        "size": 11 if which in WIDER and not crosses else 7,
-                        "opacity": 0.9,
-                    },
-                    name=which,
-                    legendgroup=which,
-                    showlegend=number == 0,
-                    hovertemplate="%{text}<extra></extra>",
-                    **place,
-                )
-        figure.update_xaxes(axis(name, trials[name], ranges.get(name)).layout(), **place)
+        along = axis(name, results.trials[name], ranges.get(name))
+        for group, crosses, trials in points(results):
+            if (trials := trials.dropna(subset=name)).empty:
+                continue
+            figure.add_scatter(
+                x=trials[name].astype(str) if along.categories else trials[name],
+                y=[edge] * len(trials) if crosses else trials["bits_per_byte"],
+                text=trials["trial_id"].map(texts),
+                mode="markers",
+                marker={
+                    "color": COLOURS[group],
+                    "symbol": "x-thin-open" if crosses else "circle",
+                    "size": 11 if group in WIDER and not crosses else 7,
+                    "opacity": 0.9,
+                },
+                name=group,
+                legendgroup=group,
+                showlegend=number == 0,
+                hovertemplate="%{text}<extra></extra>",
+                **place,
+            )
+        figure.update_xaxes(along.layout(), **place)
         if number % columns == 0:
             figure.update_yaxes(title_text="bits per byte", **place)
     figure.update_yaxes(range=[low - 0.08 * (high - low), edge + 0.06 * (high - low)])

@@ -1,4 +1,4 @@
-"""From a recipe to the tokens that it trains on."""
+"""From a recipe's data section to the tokens that are trained on."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,14 @@ from filelock import FileLock
 
 from raygpt.data.corpora.corpus import open_corpus
 from raygpt.data.corpora.parts import Corpus
-from raygpt.data.dataset import Dataset, damaged_shards, has_tokenizer, holds, read_manifest
+from raygpt.data.dataset import (
+    SPLITS,
+    Dataset,
+    damaged_shards,
+    has_tokenizer,
+    holds,
+    read_manifest,
+)
 from raygpt.data.shards import Manifest, OnProgress, Shards, identity, new_manifest
 from raygpt.data.spread import Spread, in_processes
 from raygpt.data.store import Store
@@ -116,10 +123,9 @@ def _lacking(folder: Path, manifest: Manifest, wanted: tuple[int, int]) -> bool:
 def _check_splits(manifest: Manifest) -> None:
     """Refuse a corpus of which one split has got nothing."""
     counts = {
-        split: sum(entry[split]["documents"] for entry in manifest["shards"])
-        for split in ("train", "validation")
+        split: sum(entry[split]["documents"] for entry in manifest["shards"]) for split in SPLITS
     }
-    for split, change in (("train", "Lower"), ("validation", "Raise")):
+    for split, change in zip(SPLITS, ("Lower", "Raise"), strict=True):
         if manifest["exhausted"] and not counts[split]:
             short = sum(entry["short"] for entry in manifest["shards"])
             raise UserError(

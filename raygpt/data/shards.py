@@ -16,7 +16,6 @@ import hashlib
 import itertools
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -362,9 +361,7 @@ class Shards:
         """Remove what a killed process left behind."""
         listed = {shard_name(number) for number in range(len(self.manifest["shards"]))}
         for path in self.folder.iterdir():
-            if path.is_dir() and path.suffix == ".part":
-                shutil.rmtree(path)
-            elif path.suffix == ".part" or (path.suffix == ".tokens" and path.name not in listed):
+            if path.suffix == ".part" or (path.suffix == ".tokens" and path.name not in listed):
                 path.unlink()
 
 

@@ -1,6 +1,5 @@
 """The README of an exported model, for those who find it without knowing where it is from."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -109,10 +108,9 @@ def _is_search(results: Results) -> bool:
 
 def _made_with(results: Results) -> str:
     """The versions that decide its numbers, as far as the run folder says."""
-    try:
-        made_with = json.loads((results.folder / files.ENVIRONMENT).read_text())
-        versions = {name: made_with["versions"][name] for name in ("raygpt", "torch")}
-    except (OSError, ValueError, KeyError):
+    made_with = files.read_json(results.folder / files.ENVIRONMENT)
+    versions = made_with.get("versions", {})
+    if not versions.keys() >= {"raygpt", "torch"}:
         return ""
     commit = made_with.get("git_commit")
     where = f" (commit {commit})" if commit else ""

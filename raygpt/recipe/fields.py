@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -85,6 +85,11 @@ def start_value(key: str, found: Range) -> Any:
     field = FIELDS[key]
     reachable = not field.is_required() and found.contains(field.default)
     return field.default if reachable else found.middle
+
+
+def full_name(name: str, names: Iterable[str]) -> str | None:
+    """The first of these names that is meant; the last part is enough: hold for training.hold."""
+    return next((full for full in names if name in (full, full.rpartition(".")[2])), None)
 
 
 def nested(settings: Mapping[str, Any]) -> dict[str, Any]:

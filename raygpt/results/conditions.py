@@ -9,6 +9,7 @@ import pandas as pd
 
 from raygpt.errors import UserError
 from raygpt.recipe.errors import RecipeError, allowed
+from raygpt.recipe.fields import full_name
 from raygpt.recipe.quantities import parse_count, parse_number
 
 OPERATORS = {
@@ -67,9 +68,8 @@ def find_column(frame: pd.DataFrame, name: str, option: str) -> str:
     Raises:
         UserError: there is none.
     """
-    for column in frame:
-        if name in (column, column.rpartition(".")[2]):
-            return column
+    if column := full_name(name, frame):
+        return column
     raise UserError(f"{option}: there is no such column; {allowed(name, frame)}")
 
 

@@ -1,7 +1,9 @@
 """The names of what stands in a run folder, and how a file there is replaced."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from raygpt.errors import UserError
 
@@ -36,6 +38,15 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
         partial.replace(path)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a file says; empty where there is none, or none that can be read."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def append_line(path: Path, line: str) -> None:

@@ -16,7 +16,7 @@ from rich.text import Text
 from raygpt.errors import UserError
 from raygpt.results import files
 from raygpt.results.conditions import find_column, select
-from raygpt.results.tables import TRIAL_COLUMNS, Results, in_order, is_missing, ranked
+from raygpt.results.tables import Results, in_order, is_missing, ranked
 
 FORMATS = ("table", "csv", "markdown", "json")
 SHOWN = (
@@ -66,8 +66,7 @@ def leaderboard(
         # Of empty columns pandas cannot tell the type, and says so.
         frame = pd.concat([each.dropna(axis="columns", how="all") for each in frames])
         frame = in_order(frame.reindex(columns=list(dict.fromkeys(itertools.chain(*frames)))))
-    tables = itertools.chain(*(results.trials for results in runs))
-    searched = list(dict.fromkeys(name for name in tables if name not in TRIAL_COLUMNS))
+    searched = list(dict.fromkeys(itertools.chain(*(results.searched for results in runs))))
     columns = [name for name in SHOWN if name in frame]
     asked = []
     for condition in where:

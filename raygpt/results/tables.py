@@ -320,6 +320,11 @@ class Results:
     history: pd.DataFrame
 
     @property
+    def searched(self) -> list[str]:
+        """The dotted names of the searched values."""
+        return [name for name in self.trials if name not in TRIAL_COLUMNS]
+
+    @property
     def best(self) -> pd.Series | None:
         """The row of the best trial: of the largest budget reached, the fewest bits per byte.
 
