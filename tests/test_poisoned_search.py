@@ -105,7 +105,7 @@ def start(place):
         }
         environment.pop("RAY_ADDRESS", None)
         command = subprocess.Popen(
-            [sys.executable, "-m", "raygpt.tune", "poisoned.yaml"]
+            [sys.executable, "-m", "raygpt.tune", "poisoned.yaml", "--tokens-per-second=20K"]
             + [f"--set={setting}" for setting in settings],
             cwd=place,
             env=environment,

@@ -47,6 +47,8 @@ search: {{rungs: [1/4, 1], reduction_factor: 2, sampler: random}}
 WORDS = "the of and river city model wide small learning rate long night tree stone house".split()  # noqa: SIM905
 ENDED = ["completed", "stopped", "failed", "diverged"]
 PATIENCE = 300  # seconds, after which a search hangs
+# Measured by the search of many trials; the others are told, as that takes two processes a while.
+SPEED = "--tokens-per-second=20K"
 
 
 # --- running the command ------------------------------------------------------------------------
@@ -244,9 +246,10 @@ def together(start, place):
     many trials had ended and the processes' bytes, again and again.
     """
     many = start("tiny.yaml", "--name=many", **MANY)
-    hopeless = start("tiny.yaml", "--name=hopeless", training__learning_rate=1e30, search__trials=2)
+    settings = {"training__learning_rate": 1e30, "search__trials": 2, "search__concurrent": 1}
+    hopeless = start("tiny.yaml", "--name=hopeless", SPEED, **settings)
     settings = TROUBLED | {"data__cache": place / "spoilt"}
-    troubled = start("tiny.yaml", "--name=troubled", "--tracker=mlflow", **settings)
+    troubled = start("tiny.yaml", "--name=troubled", "--tracker=mlflow", SPEED, **settings)
     samples, over = [], threading.Event()
 
     def look():
@@ -505,7 +508,7 @@ def interrupted(start, place):
         return False
 
     left = []
-    command = start("tiny.yaml", "--runs-dir", runs, **INTERRUPTED)
+    command = start("tiny.yaml", "--runs-dir", runs, SPEED, **INTERRUPTED)
     command.wait_until(held)
     command.process.kill()
     assert command.ended()[0] == -signal.SIGKILL
@@ -609,6 +612,7 @@ def grouped(start):
     command = start(
         "tiny.yaml",
         "--name=grouped",
+        SPEED,
         search__trials=3,
         search__workers_per_trial=2,
         search__cpus_per_worker=1,
@@ -669,7 +673,7 @@ def confirmed(start, place):
         running = runs[runs["status"] == "running"]
         return "completed" in set(runs["status"]) and running["checkpoint"].notna().any()
 
-    command = start("tiny.yaml", "--name=confirmed", **CONFIRMED)
+    command = start("tiny.yaml", "--name=confirmed", SPEED, **CONFIRMED)
     command.wait_until(underway)
     command.process.kill()
     command.ended()
