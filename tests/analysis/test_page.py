@@ -27,6 +27,14 @@ def figures_of(page):
     return json.loads(re.search(r'id="figures">(.*?)</script>', page, re.DOTALL)[1])
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_repeats():
+    """Of the importance's, which take most of the time of a page."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("raygpt.analysis.importance.REPEATS", 20)
+        yield
+
+
 @pytest.fixture(scope="module")
 def page(hundred):
     return render_report(hundred)
