@@ -8,12 +8,13 @@ them light or dark. Where there is no room side by side, make a figure of each m
 from collections.abc import Mapping
 from html import escape
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.colors import DEFAULT_PLOTLY_COLORS
 from plotly.subplots import make_subplots
 
 from raygpt.analysis.attention import AttentionDistances, AttentionMaps
+from raygpt.analysis.groups import COLOURS
 
 EVEN_COLOUR = "gray"
 """Can be seen on light and dark."""
@@ -49,7 +50,8 @@ def mean_distance_figure(models: Mapping[str, AttentionDistances]) -> go.Figure:
             "subtitle_text": f"in tokens; a head that looks everywhere alike has {even:.1f}",
         },
         margin_t=110,
-        coloraxis={"cmin": 0, "cmax": longest, "colorbar": {"thickness": 12}},
+        # In the middle, what tells nothing.
+        coloraxis={"cmin": 0, "cmax": max(longest, 2 * even), "colorbar": {"thickness": 12}},
         height=190 + 26 * max(4, n_layers),
     )
 
@@ -74,14 +76,14 @@ def distance_histogram_figure(models: Mapping[str, AttentionDistances]) -> go.Fi
     )
     panels = []
     for head in heads:
-        for column, table in enumerate(tables, 1):
+        for column, (name, table) in enumerate(zip(models, tables, strict=True), 1):
             shares = [_shares(table, layer, head) for layer in layers]
             panels.append(shares)
             one = table[(table["layer"] == 0) & (table["head"] == 0)]
             figure.add_bar(
                 x=one["bin"],
                 y=shares[0],
-                marker_color=DEFAULT_PLOTLY_COLORS[column - 1],
+                marker_color=COLOURS.get(name.split()[0], COLOURS["completed"]),
                 hovertemplate=f"head {head}: %{{y:.1%}} at a distance of %{{x}}<extra></extra>",
                 row=head + 1,
                 col=column,
@@ -148,6 +150,9 @@ def attention_map_figure(maps: Mapping[str, AttentionMaps]) -> go.Figure:
             row=1,
             col=column,
         )
+    # Most weights are small, those on the first tokens large whatever the head.
+    visible = np.tri(len(tokens), dtype=bool)
+    most = max(float(np.quantile(each.weights[..., visible], 0.99)) for each in maps.values())
     positions = list(range(len(tokens)))
     # Positions rather than names, because a token may occur twice.
     ticks = {"tickvals": positions, "ticktext": names, "showgrid": False, "zeroline": False}
@@ -162,7 +167,7 @@ def attention_map_figure(maps: Mapping[str, AttentionMaps]) -> go.Figure:
             "subtitle_text": "from the token at the left to the tokens below",
         },
         margin_t=110,
-        coloraxis={"cmin": 0, "cmax": 1, "colorbar": {"thickness": 12, "tickformat": ".0%"}},
+        coloraxis={"cmin": 0, "cmax": most, "colorbar": {"thickness": 12, "tickformat": ".0%"}},
         height=max(420, 260 + 12 * len(tokens)),
         sliders=_slider(steps),
     )

@@ -17,6 +17,7 @@ POINTS = 40
 FEWEST = 4
 """Trials that a surface takes; fewer are shown as points."""
 REACH = 1.5
+OUTLINES = {group: COLOURS[group] for group in WIDER}
 MANY = 60
 """Points, from which on they are drawn small."""
 COLOURSCALE = "Viridis_r"
@@ -27,10 +28,12 @@ def contour(results: Results, ranges: Mapping[str, Range], x: str, y: str) -> go
 
     The surface is the local mean of the trials at the largest budget reached, weighted by a normal
     kernel (E. Nadaraya, On Estimating Regression, 1964) of Scott's width in each direction, the
-    standard deviation times n^(-1/6). A mean cannot invent a minimum that no trial has seen; it is
-    blank where no trial lies within REACH widths. All other values are as the trials had them.
+    standard deviation times n^(-1/6). A mean cannot invent a minimum that no trial has seen. All
+    other values are as the trials had them. Points have the colour of their own figure.
 
-    Crosses are trials that were stopped, diverged or failed; they are no part of the surface.
+    Crosses are trials that were stopped, diverged or failed: they have no figure, but are no good
+    sign. So the surface is blank where, by the same weights, they outweigh the others, and where
+    none of the others lies within REACH widths.
 
     Args:
         results: of a search.
@@ -49,15 +52,16 @@ def contour(results: Results, ranges: Mapping[str, Range], x: str, y: str) -> go
     figure = go.Figure()
     compared = judged(results).dropna(subset=[x, y])
     if len(compared) >= FEWEST:
-        height = surface(compared, across, upward)
+        ended = trials[trials["confirms"].isna() & (trials["status"] != "running")]
+        others = ended[~ended["trial_id"].isin(compared["trial_id"])]
+        height = surface(compared, others, across, upward)
         figure.add_contour(
             x=across.grid(POINTS),
             y=upward.grid(POINTS),
             z=height,
-            colorscale=COLOURSCALE,
+            coloraxis="coloraxis",
             contours={"coloring": "heatmap"},
             line={"width": 0.5},
-            colorbar={"title": {"text": "bits per byte", "side": "right"}, "thickness": 12},
             hoverinfo="skip",
             connectgaps=False,
         )
@@ -65,18 +69,21 @@ def contour(results: Results, ranges: Mapping[str, Range], x: str, y: str) -> go
     for group, crosses, trials in points(results):
         if (trials := trials.dropna(subset=[x, y])).empty:
             continue
-        many = len(trials) >= MANY
+        many = len(trials) >= MANY and group not in WIDER
         figure.add_scatter(
             x=trials[x],
             y=trials[y],
             text=trials["trial_id"].map(texts),
             mode="markers",
             marker={
-                "color": COLOURS[group],
-                "symbol": "x-thin-open" if crosses else "circle",
-                "size": 12 if group in WIDER else 4 if many else 7,
-                "opacity": 0.5 if crosses and group not in WIDER else 0.9,
-                "line": {"width": 1} if crosses else {"width": 0 if many else 1, "color": "white"},
+                **(
+                    {"color": COLOURS[group], "symbol": "x-thin-open", "line_width": 1}
+                    if crosses
+                    else {"color": trials["bits_per_byte"], "coloraxis": "coloraxis"}
+                    | {"symbol": "circle", "line_color": OUTLINES.get(group, "white")}
+                    | {"line_width": 3 if group in WIDER else 0.5 if many else 1}
+                ),
+                "size": 13 if group in WIDER else 5 if many else 8,
             },
             name=group,
             hovertemplate="%{text}<extra></extra>",
@@ -84,19 +91,39 @@ def contour(results: Results, ranges: Mapping[str, Range], x: str, y: str) -> go
     figure.update_xaxes(across.layout())
     figure.update_yaxes(upward.layout())
     figure.update_layout(
-        height=380, hovermode="closest", legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"}
+        height=380,
+        hovermode="closest",
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+        coloraxis={
+            "colorscale": COLOURSCALE,
+            "colorbar": {"title": {"text": "bits per byte", "side": "right"}, "thickness": 12},
+        },
     )
     return figure
 
 
-def surface(trials: pd.DataFrame, across: Axis, upward: Axis) -> np.ndarray:
-    """The local means on a grid, a row for each step of `upward`; NaN far from all trials."""
-    points = np.stack([axis.shares(trials[axis.name]) for axis in (across, upward)], axis=1)
+def surface(trials: pd.DataFrame, others: pd.DataFrame, across: Axis, upward: Axis) -> np.ndarray:
+    """The local means on a grid, a row for each step of `upward`; NaN where it is blank.
+
+    Args:
+        trials: that have a figure.
+        others: that have none.
+        across: along the page.
+        upward: up the page.
+    """
+    points, without = (
+        np.stack([axis.shares(table[axis.name]) for axis in (across, upward)], axis=1)
+        for table in (trials, others)
+    )
     figures = trials["bits_per_byte"].to_numpy()
     widths = np.maximum(points.std(axis=0), 0.05) * len(points) ** (-1 / 6)
     steps = np.linspace(0, 1, POINTS)
     grid = np.stack(np.meshgrid(steps, steps), axis=-1)
-    distances = (((grid[:, :, None] - points) / widths) ** 2).sum(axis=-1)
+    distances, to_others = (
+        (((grid[:, :, None] - places) / widths) ** 2).sum(axis=-1) for places in (points, without)
+    )
     weights = np.exp(-distances / 2)
-    means = (weights * figures).sum(axis=-1) / np.maximum(weights.sum(axis=-1), 1e-300)
-    return np.where(distances.min(axis=-1) <= REACH**2, means, np.nan)
+    total = weights.sum(axis=-1)
+    means = (weights * figures).sum(axis=-1) / np.maximum(total, 1e-300)
+    known = (distances.min(axis=-1) <= REACH**2) & (total >= np.exp(-to_others / 2).sum(axis=-1))
+    return np.where(known, means, np.nan)

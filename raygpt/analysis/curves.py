@@ -47,7 +47,7 @@ def learning_curves(results: Results, trials: Iterable[str] | None = None) -> go
     unit = "bits per byte" if known else "bits per token"
     figure = _curves(results, history, trials, f"%{{y:.4f}} {unit} in training")
     _add_rungs(figure, results, trials)
-    figure.update_yaxes(title_text=unit, **_judged_range(results, trials))
+    figure.update_yaxes(title_text=unit, **_judged_range(history, trials))
     return figure
 
 
@@ -165,20 +165,19 @@ def _add_rungs(figure: go.Figure, results: Results, trials: Iterable[str] | None
         )
 
 
-def _judged_range(results: Results, trials: Iterable[str] | None) -> dict[str, list[float]]:
-    """The axis from the best figure at a rung to the worst: the steep beginnings are above it.
+def _judged_range(history: pd.DataFrame, trials: Iterable[str] | None) -> dict[str, list[float]]:
+    """The axis from the lowest of all to the worst figure at a rung: steep beginnings are above it.
 
     Worst but for what lies far out, which diverged or was about to.
     """
-    scored = results.history.dropna(subset="bits_per_byte")
     if trials is not None:
-        scored = scored[scored["trial_id"].isin(list(trials))]
-    if scored.empty:
+        history = history[history["trial_id"].isin(list(trials))]
+    figures = history["bits_per_byte"].dropna()
+    if figures.empty:
         return {}
-    figures = scored["bits_per_byte"]
     first, third = figures.quantile([0.25, 0.75])
     # Tukey's outer fence.
     inside = figures[figures <= third + 3 * (third - first)]
-    low, high = figures.min(), inside.max()
+    low, high = min(figures.min(), history["y"].min()), inside.max()
     margin = 0.08 * max(high - low, 0.01 * low)
     return {"range": [low - margin, high + 2 * margin]}

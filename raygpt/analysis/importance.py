@@ -151,7 +151,7 @@ def importance_bars(found: pd.DataFrame) -> go.Figure:
     figure.add_vline(
         x=chance,
         line={"width": 1.5, "dash": "dot", "color": "#e0601f"},
-        annotation={"text": "chance", "font": {"color": "#e0601f"}, "yanchor": "bottom"},
+        annotation={"text": "to beat chance", "font": {"color": "#e0601f"}, "yanchor": "bottom"},
         annotation_position="top",
     )
     figure.update_xaxes(title_text="share of the importance", tickformat=".0%", range=[0, 1.02])

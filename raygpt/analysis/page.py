@@ -9,7 +9,7 @@ from plotly.graph_objects import Figure
 
 from raygpt.analysis.blocks import Pictures
 from raygpt.analysis.run import Run
-from raygpt.analysis.sections import sections, state, unfinished
+from raygpt.analysis.sections import sections, state, unfinished, verdict
 
 MARK = "<!-- A report of raygpt -->"
 """In the first line of every report."""
@@ -43,6 +43,7 @@ def render_report(run: Run, attention: Sequence[Figure] = ()) -> str:
         mark=MARK,
         title=run.folder.absolute().name,
         state=state(run),
+        verdict=verdict(run),
         unfinished=unfinished(run),
         made=datetime.now(timezone.utc),
         sections=parts,

@@ -5,11 +5,9 @@ from collections.abc import Mapping
 import plotly.graph_objects as go
 
 from raygpt.analysis.axes import axis
-from raygpt.analysis.groups import hover_texts
+from raygpt.analysis.groups import BEST, COLOURS, hover_texts
 from raygpt.recipe.ranges import Range
 from raygpt.results.tables import Results, ranked
-
-COLOURSCALE = [[0, "#e0601f"], [0.25, "#3d8fd1"], [1, "#a9b1ba"]]
 
 
 def parallel_coordinates(results: Results, ranges: Mapping[str, Range]) -> go.Figure:
@@ -40,13 +38,15 @@ def parallel_coordinates(results: Results, ranges: Mapping[str, Range]) -> go.Fi
             }
         )
     last = max(2, len(places))
+    second = 0.5 / (last - 1)  # half-way from the first place to it
+    colours = [[0, COLOURS[BEST]], [second, COLOURS[BEST]], [second, "#3d8fd1"], [1, "#a9b1ba"]]
     ticks = sorted({1, *(round(last * share) or 1 for share in (0.25, 0.5, 0.75, 1))})
     dimensions.append({"label": "place", "values": places, "range": [last, 1], "tickvals": ticks})
     figure = go.Figure(
         go.Parcoords(
             dimensions=dimensions,
             customdata=trials["trial_id"].map(hover_texts(results)),
-            line={"color": places, "colorscale": COLOURSCALE, "cmin": 1, "cmax": last},
+            line={"color": places, "colorscale": colours, "cmin": 1, "cmax": last},
         )
     )
     figure.update_layout(height=380, margin={"l": 60, "r": 40, "t": 60, "b": 30})

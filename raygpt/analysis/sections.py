@@ -40,6 +40,8 @@ TOP = 10
 """Rows of the leaderboard."""
 SURFACES = 3
 """Contours: one for each pair of so many hyperparameters."""
+CONFIRMED, SEEDS = 3, 3
+"""Configurations besides the baseline, and runs of each, that a confirmation is advised of."""
 EDGE = 0.05
 """So near the end of its range, as a share of it, a value may well be better beyond."""
 
@@ -59,12 +61,13 @@ def sections(run: Run, attention: Sequence[Figure] = ()) -> list[Section]:
         Section("region", "Where the good region lies", list(region(run))),
         Section("trials", "How the trials went", list(went(run))),
         Section("failures", "What failed, and why", list(failed(run))),
-        Section("next", "How to train the winner", list(to_do(run))),
+        Section("next", "What to do next, and how to train the winner", list(to_do(run))),
     ]
     if attention:
         what = Text(
-            "On the validation set and in its first words, the best trial's model beside the "
-            "baseline's. Layers and heads are counted from 0."
+            "On the validation set and in its first words, in the best trial's model and in the "
+            "baseline's. A head that looks everywhere alike has not learned where to look, as in "
+            "models that were trained for a short time. Layers and heads are counted from 0."
         )
         looks = [what, *(Pictures([figure], "") for figure in attention)]
         found.insert(-2, Section("attention", "Where the heads look", looks))
@@ -84,6 +87,21 @@ def state(run: Run) -> str:
     if len(further):
         text += f"; {_count(len(further), 'further run')} to confirm the best"
     return text + "."
+
+
+def verdict(run: Run) -> str | None:
+    """What won, by how much and whether to believe it, in short; None where nothing can be said."""
+    if run.best is None or not run.searched:
+        return None
+    row, found = _winner(run), confirmation(run.trials)
+    text = f"Best: trial {row['trial_id']} with {row['bits_per_byte']:.4f} bits per byte"
+    if not row.get("baseline", False) and not is_missing(gain := row.get("gain")):
+        text += f", {abs(gain):.4f} {'fewer' if gain > 0 else 'more'} than the baseline"
+    if found is None:
+        return f"{text}. It was trained once, and is not confirmed."
+    if not found.winner or len(run.conclusions) < 2:
+        return f"{text}. It is not confirmed yet."
+    return f"{text}, by further runs. {run.conclusions[1]}"
 
 
 def unfinished(run: Run) -> str | None:
@@ -145,7 +163,9 @@ def asked(run: Run) -> Iterator[Block]:
             )
             text += (
                 f" At {at} tokens ASHA compared the trials{', each ' + how if how else ''}, and "
-                f"let about the best one in {recipe.search.reduction_factor:g} go on."
+                f"let about the best one in {recipe.search.reduction_factor:g} go on: of the first "
+                f"trials more, as it does not wait for others to compare them with, and the "
+                f"baseline always."
             )
         yield Text(text)
         start = found.start_values()
@@ -169,11 +189,9 @@ def won(run: Run) -> Iterator[Block]:
     if best is None:
         yield Text("No trial has a result yet.")
         return
-    board = leaderboard([run])
-    row = board[board["trial_id"] == best["trial_id"]].iloc[0]
     found = confirmation(run.trials)
     confirmed = found is not None and found.winner is not None
-    yield Headline(list(_headline(run, row, confirmed)))
+    yield Headline(list(_headline(run, _winner(run), confirmed)))
     others = run.searched
     if found:
         yield Points(run.conclusions)
@@ -191,15 +209,26 @@ def won(run: Run) -> Iterator[Block]:
         yield Notice(_unconfirmed(best["trial_id"], compared))
     elif len(run.trials) > 1:
         yield Text(_noise(run))
+    board = leaderboard([run])
     top = board.head(TOP)
     headings, rows = displayed(top.drop(columns="error", errors="ignore"))
     words = frozenset(headings) - {"trial", "status", "run"}
     yield Table(headings, rows, words)
+    if "gain" in board:
+        yield Text(
+            "Gain: how many bits per byte fewer than the baseline had at the same number of tokens."
+        )
     if len(board) > len(top):
         yield Text(
             f"The best {len(top)} of {len(board)}; all of them: "
             f"python -m raygpt.leaderboard {_quoted(run.folder)}"
         )
+
+
+def _winner(run: Run) -> pd.Series:
+    """The best trial's row of the leaderboard."""
+    board = leaderboard([run])
+    return board[board["trial_id"] == run.best["trial_id"]].iloc[0]
 
 
 def _headline(run: Run, row: pd.Series, confirmed: bool) -> Iterator[tuple[str, str]]:
@@ -214,8 +243,9 @@ def _headline(run: Run, row: pd.Series, confirmed: bool) -> Iterator[tuple[str, 
     if row.get("baseline", False):
         yield "baseline", "is the best itself: no trial was better"
     elif not is_missing(gain):
-        share = gain / (gain + row["bits_per_byte"])
-        yield f"{gain:+.4f}", f"bits per byte gained over the baseline, {share:.1%}"
+        share = abs(gain) / (gain + row["bits_per_byte"])
+        than = "fewer" if gain > 0 else "more"
+        yield f"{abs(gain):.4f}", f"bits per byte {than} than the baseline, {share:.1%}"
 
 
 def _unconfirmed(best: str, compared: pd.DataFrame) -> str:
@@ -252,6 +282,9 @@ def cost(run: Run) -> Iterator[Block]:
     tokens = trials["tokens_trained"].fillna(0)
     seconds = trials["seconds"].fillna(0).sum()
     rows = [["tokens trained", f"{tokens.sum():,.0f}", _planned(plan, "tokens", "{:,.0f}")]]
+    cooldowns = (tokens - trials["tokens"]).where(trials["status"].isin(["completed", "stopped"]))
+    if cooldowns.sum() > 0:
+        rows.append(["of these in cooldowns to rungs", f"{cooldowns.sum():,.0f}", ""])
     if trials["confirms"].notna().any():
         further = tokens[trials["confirms"].notna()].sum()
         rows.append(["of these to confirm", f"{further:,.0f}", ""])
@@ -261,7 +294,8 @@ def cost(run: Run) -> Iterator[Block]:
         elapsed = (run.history["time"].max() - first.min()).total_seconds()
         planned = _planned(plan, "seconds", "", _duration)
         rows.append(["time from the first start to the last report", _duration(elapsed), planned])
-    rows.append(["time of all trials together", _duration(seconds), ""])
+        at_once = f" ({seconds / elapsed:.1f} at a time)" if elapsed > 0 else ""
+        rows.append([f"time of all trials together{at_once}", _duration(seconds), ""])
     gpus = _gpus_of_a_trial(run, made_with, plan)
     if gpus:
         hours = f"{gpus * seconds / 3600:.2f}"
@@ -275,7 +309,7 @@ def cost(run: Run) -> Iterator[Block]:
     if made_with:
         hardware = ", ".join(made_with.get("gpus") or [])
         hardware = hardware or f"{made_with.get('cpus')} CPU cores, {made_with.get('processor')}"
-        yield Text(f"Started on {hardware}.")
+        yield Text(f"It was started on a machine with {hardware}.")
         yield Code(
             json.dumps(made_with, indent=2),
             f"{files.ENVIRONMENT}, what it was made with",
@@ -326,7 +360,8 @@ def mattered(run: Run) -> Iterator[Block]:
         "Optuna's PED-ANOVA: how different the values of the best trials are from those of all, as "
         "a share. Trials that were stopped count as not among the best. Whiskers are 90% intervals "
         "over random halves of the trials. If no hyperparameter mattered, in 95 of 100 searches "
-        "not one bar would cross the dotted line; bars that do not are grey.",
+        "not one bar would cross the dotted line; bars that do not are grey. The line is for the "
+        "bars, not for their whiskers.",
     )
 
 
@@ -352,17 +387,18 @@ def region(run: Run) -> Iterator[Block]:
         [_one_panel(run, name) for name in names],
         f"A point is a trial at {at}, over one of its values at a time: orange the best, green the "
         f"baseline. Crosses at the top edge are trials that ended earlier: they have no figure "
-        f"there, but show which values were tried. Point at one to read its values.",
+        f"there, but show which values were tried. Point at one to read its trial.",
     )
     numbers = [name for name in _by_importance(run, names) if axes[name].categories is None]
     pairs = list(combinations(numbers[:SURFACES], 2))
     if pairs:
         yield Pictures(
             [run.plot_contour(x, y).update_layout(showlegend=False) for x, y in pairs],
-            f"Two values at a time: the local mean of the trials at {at}, bright where it is good, "
-            f"blank where no trial is near. With few trials it is a rough guess. Points are those "
-            f"trials (orange the best, green the baseline), crosses were stopped earlier. Shown "
-            f"are the hyperparameters that come first above.",
+            f"Two values at a time: the local mean of the trials at {at}, bright where it is good. "
+            f"With few trials it is a rough guess, as the points show, which have the colour of "
+            f"their own trial (ringed orange the best, green the baseline). Crosses are trials "
+            f"that ended earlier; where they outweigh the others, or no trial is near, it is "
+            f"blank. Shown are the hyperparameters that come first above.",
         )
 
 
@@ -410,14 +446,20 @@ def went(run: Run) -> Iterator[Block]:
         "uprights); a cross is where a trial was stopped. Lines are the training loss in between, "
         "brought to bits per byte by the held-out text's bytes a token. Dotted lines are "
         "cooldowns: a trial is judged as if the rung were its end, then goes back to where the "
-        "dotted line began. Click a name to hide it, double-click to see it alone.",
+        "dotted line began. Only points rank trials: with more dropout the training loss is higher "
+        "for the same figure on held-out text. Click a name to hide it, double-click to see it "
+        "alone.",
     )
-    yield Pictures([run.plot_learning_rates()], "Learning rates; cooldowns to rungs are dotted.")
+    yield Pictures(
+        [run.plot_learning_rates()],
+        "Learning rates from a trial's first report on; cooldowns to rungs are dotted.",
+    )
     if run.searched and run.best is not None:
         yield Pictures(
             [run.plot_parallel_coordinates()],
-            "A line is a trial, from its values to its place on the leaderboard (1 is the best, "
-            "and orange). Drag along an axis to see only the trials that lie there.",
+            "A line is a trial, from its values to its place on the leaderboard: orange the best, "
+            "blue those after it, grey the last. Drag along an axis to see only the trials that "
+            "lie there.",
             least_width=110 * (len(run.searched) + 1),
         )
 
@@ -449,9 +491,20 @@ def to_do(run: Run) -> Iterator[Block]:
     resume = f"python -m raygpt.{command} {_quoted(folder / files.SEARCH)} --resume{runs_dir}"
     if unfinished(run) and not is_being_run(folder):
         yield Code(resume, "Go on with this run")
+    if names and confirmation(run.trials) is None and run.best is not None:
+        yield Code(
+            f"{resume} --set 'search.confirm={{top: {CONFIRMED}, seeds: {SEEDS}}}'",
+            f"Confirm it: {SEEDS} further runs of each of the {CONFIRMED} best and of the baseline "
+            f"say what is real, for at most "
+            f"{(CONFIRMED + 1) * SEEDS * run.best['tokens']:,} tokens (all of the search: "
+            f"{run.trials['tokens_trained'].sum():,})",
+        )
     recipe = folder / files.BEST_RECIPE
     if recipe.is_file():
-        yield Code(f"python -m raygpt.train {_quoted(recipe)}", "Train the winner")
+        yield Code(
+            f"python -m raygpt.train {_quoted(recipe)}",
+            "Train the winner (the very same run; --set training.seed=1 makes it another)",
+        )
         yield Code(recipe.read_text(), f"Its recipe, {recipe}")
     elif not names and (folder / files.SEARCH).is_file():
         recipe = folder / files.SEARCH
@@ -461,12 +514,6 @@ def to_do(run: Run) -> Iterator[Block]:
         yield Code(
             f"python -m raygpt.export {_quoted(folder)} --out my-model",
             "Export it, for transformers to load",
-        )
-    if names and confirmation(run.trials) is None and run.best is not None:
-        yield Code(
-            f"{resume} --set 'search.confirm={{top: 3, seeds: 3}}'",
-            "Confirm it: three further runs of each of the three best and of the baseline, which "
-            "say what is real",
         )
 
 

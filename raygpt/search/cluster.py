@@ -70,15 +70,24 @@ def start_on_this_machine(dashboard: bool) -> None:
     Args:
         dashboard: needed for trials of several workers: what frees a stopped trial's workers
             asks the dashboard's State API about them.
+
+    Raises:
+        UserError: it does not start.
     """
-    ray.init(
-        address="local",
-        include_dashboard=dashboard,
-        # Nobody but this machine's user is to reach it.
-        _node_ip_address="127.0.0.1",
-        log_to_driver=False,
-        logging_level=logging.WARNING,
-    )
+    try:
+        ray.init(
+            address="local",
+            include_dashboard=dashboard,
+            # Nobody but this machine's user is to reach it.
+            _node_ip_address="127.0.0.1",
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+        )
+    except Exception as error:  # Ray raises Exception itself where it has waited for 30 seconds
+        raise UserError(
+            f"Ray did not start on this machine: {error} Try again; where the machine is not busy "
+            f"with other things, the logs in /tmp/ray/session_latest/logs may tell."
+        ) from error
 
 
 def gpus_at_hand() -> float:

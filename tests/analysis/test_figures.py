@@ -38,7 +38,8 @@ def test_a_panel_for_every_value(hundred):
 def test_the_surface_is_lowest_where_the_objective_is(hundred):
     trials = judged(hundred)
     across, upward = (axis(n, trials[n], hundred.ranges[n]) for n in (RATE, DROPOUT))
-    height = surface(trials, across, upward)
+    none = trials.head(0)
+    height = surface(trials, none, across, upward)
     row, column = np.unravel_index(np.nanargmin(height), height.shape)
     assert 4e-3 < across.grid(40)[column] < 9e-3
     assert upward.grid(40)[row] < 0.12
@@ -46,6 +47,22 @@ def test_the_surface_is_lowest_where_the_objective_is(hundred):
     assert np.nanmin(height) >= trials["bits_per_byte"].min()
     assert np.nanmax(height) <= trials["bits_per_byte"].max()
     assert np.isnan(height).any()
+
+
+def test_the_surface_is_blank_where_trials_without_a_figure_outweigh_the_others(hundred):
+    trials = judged(hundred)
+    across, upward = (axis(n, trials[n], hundred.ranges[n]) for n in (RATE, DROPOUT))
+    best = trials.loc[[trials["bits_per_byte"].idxmin()]]
+    without = surface(trials, best.loc[best.index.repeat(1000)], across, upward)
+    whole = surface(trials, best.head(0), across, upward)
+    column, row = (
+        round(float(along.shares(best[along.name])[0]) * 39) for along in (across, upward)
+    )
+    assert np.isfinite(whole[row, column])
+    assert np.isnan(without[row, column])
+    shown = np.isfinite(without)
+    assert shown.any()
+    assert (without[shown] == whole[shown]).all()
 
 
 def test_a_contour_by_short_names(hundred):

@@ -66,15 +66,19 @@ def test_the_winner_and_an_honest_word_on_it(page, hundred):
         in words
     )
     assert "Nothing was confirmed: every configuration was trained once" in words
+    assert f"Best: trial {hundred.best['trial_id']} with " in page
+    assert "It was trained once, and is not confirmed." in page
     assert "search.confirm={top: 3, seeds: 3}" in text_of(page, "next")
 
 
 def test_confirmed_runs_are_what_wins(confirmed):
     run = load_results(confirmed)
-    words = text_of(render_report(run), "won")
+    page = render_report(run)
+    words = text_of(page, "won")
     assert "mean of 3 further runs with its standard error" in words
     assert run.conclusions[1] in words.replace("&#39;", "'")
     assert "Nothing was confirmed" not in words
+    assert f"by further runs. {run.conclusions[1]}</p>" in page.replace("&#39;", "'")
 
 
 def test_errors_of_trials_are_text_not_markup(page):

@@ -168,3 +168,12 @@ def test_logs_go_to_the_file_and_not_to_the_terminal(loggers, tmp_path, capfd):
         "ERROR optuna: of the study",
     ]
     assert any("deprecated" in line for line in lines)
+
+
+def test_a_ray_that_does_not_start_is_one_message(monkeypatch):
+    def time_out(**_):
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr("ray.init", time_out)
+    with pytest.raises(UserError, match="did not start on this machine: The current node timed"):
+        cluster.start_on_this_machine(dashboard=False)
