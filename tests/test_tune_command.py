@@ -245,12 +245,15 @@ def together(start, place):
     Exit status, output, and the memory of the first one's training processes as it went on: how
     many trials had ended and the processes' bytes, again and again.
     """
-    many = start("tiny.yaml", "--name=many", **MANY)
-    settings = {"training__learning_rate": 1e30, "search__trials": 2, "search__concurrent": 1}
-    hopeless = start("tiny.yaml", "--name=hopeless", SPEED, **settings)
-    settings = TROUBLED | {"data__cache": place / "spoilt"}
-    troubled = start("tiny.yaml", "--name=troubled", "--tracker=mlflow", SPEED, **settings)
-    samples, over = [], threading.Event()
+    commands, samples, over = {}, [], threading.Event()
+
+    def begin(name, *arguments, **settings):
+        """Start it, and wait until it is under way: all at once may be too much for Ray."""
+        commands[name] = command = start("tiny.yaml", f"--name={name}", *arguments, **settings)
+        command.wait_until(lambda: statuses(place / "runs" / name))
+        return command
+
+    many = begin("many", **MANY)
 
     def look():
         while not over.wait(0.1):
@@ -259,8 +262,10 @@ def together(start, place):
     thread = threading.Thread(target=look)
     thread.start()
     try:
-        spoil(troubled, place)
-        commands = {"many": many, "hopeless": hopeless, "troubled": troubled}
+        settings = TROUBLED | {"data__cache": place / "spoilt"}
+        spoil(begin("troubled", "--tracker=mlflow", SPEED, **settings), place)
+        settings = {"training__learning_rate": 1e30, "search__trials": 2, "search__concurrent": 1}
+        begin("hopeless", SPEED, **settings)
         ends = {name: command.ended() for name, command in commands.items()}
     finally:
         over.set()

@@ -107,7 +107,7 @@ def distance_histogram_figure(models: Mapping[str, AttentionDistances]) -> go.Fi
     figure.update_yaxes(range=[0, 1.05 * highest], tickformat=".0%")
     return figure.update_layout(
         title={
-            "text": "Where the attention of a layer's heads goes",
+            "text": "How far back a layer's heads look",
             "subtitle_text": "by distance; dotted: a head that looks everywhere alike",
         },
         margin_t=110,

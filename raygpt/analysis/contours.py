@@ -32,8 +32,8 @@ def contour(results: Results, ranges: Mapping[str, Range], x: str, y: str) -> go
     other values are as the trials had them. Points have the colour of their own figure.
 
     Crosses are trials that were stopped, diverged or failed: they have no figure, but are no good
-    sign. So the surface is blank where, by the same weights, they outweigh the others, and where
-    none of the others lies within REACH widths.
+    sign. So the surface is blank where they lie at least twice as densely as the others, each
+    density one over the whole plane, and where none of the others lies within REACH widths.
 
     Args:
         results: of a search.
@@ -125,5 +125,7 @@ def surface(trials: pd.DataFrame, others: pd.DataFrame, across: Axis, upward: Ax
     weights = np.exp(-distances / 2)
     total = weights.sum(axis=-1)
     means = (weights * figures).sum(axis=-1) / np.maximum(total, 1e-300)
-    known = (distances.min(axis=-1) <= REACH**2) & (total >= np.exp(-to_others / 2).sum(axis=-1))
+    known = distances.min(axis=-1) <= REACH**2
+    if len(without):
+        known &= 2 * total / len(points) > np.exp(-to_others / 2).mean(axis=-1)
     return np.where(known, means, np.nan)

@@ -397,8 +397,8 @@ def region(run: Run) -> Iterator[Block]:
             f"Two values at a time: the local mean of the trials at {at}, bright where it is good. "
             f"With few trials it is a rough guess, as the points show, which have the colour of "
             f"their own trial (ringed orange the best, green the baseline). Crosses are trials "
-            f"that ended earlier; where they outweigh the others, or no trial is near, it is "
-            f"blank. Shown are the hyperparameters that come first above.",
+            f"that ended earlier; where it was mostly such ones, or none is near, it is blank. "
+            f"Shown are the hyperparameters that come first above.",
         )
 
 

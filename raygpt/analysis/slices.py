@@ -58,15 +58,26 @@ def slices(
                 **place,
             )
         figure.update_xaxes(along.layout(), **place)
-        figure.add_hline(edge - 0.04 * (high - low), line={"width": 1, "dash": "dot"}, **place)
+        figure.add_hline(
+            edge - 0.04 * (high - low),
+            line={"width": 1, "dash": "dot", "color": "#8e959e"},
+            **place,
+        )
         figure.add_annotation(
             text="ended earlier",
-            **{"x": 0, "xref": "x domain", "y": edge, "yanchor": "bottom", "showarrow": False},
+            **{
+                "x": 0,
+                "xref": "x domain",
+                "y": edge,
+                "yanchor": "bottom",
+                "showarrow": False,
+                "yshift": 3,
+            },
             **place,
         )
         if number % columns == 0:
             figure.update_yaxes(title_text="bits per byte", **place)
-    figure.update_yaxes(range=[low - 0.08 * (high - low), edge + 0.16 * (high - low)])
+    figure.update_yaxes(range=[low - 0.08 * (high - low), edge + 0.2 * (high - low)])
     figure.update_layout(
         height=90 + 250 * rows,
         hovermode="closest",
