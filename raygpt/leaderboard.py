@@ -52,7 +52,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="CONDITION",
-        help="only trials of which this holds, as in 'training.dropout < 0.1' or "
+        help="only trials of which this holds, as in 'dropout < 0.1' or "
         "'status = completed'; may be repeated, and then all must",
     )
     parser.add_argument("--format", choices=FORMATS, default="table")

@@ -88,8 +88,14 @@ def start_value(key: str, found: Range) -> Any:
 
 
 def full_name(name: str, names: Iterable[str]) -> str | None:
-    """The first of these names that is meant; the last part is enough: hold for training.hold."""
-    return next((full for full in names if name in (full, full.rpartition(".")[2])), None)
+    """Which of these names is meant: the same, or else the first with the same last part.
+
+    So the section may be left out, or be mistaken: hold and model.hold are training.hold.
+    """
+    names, last = list(names), name.rpartition(".")[2]
+    if name in names:
+        return name
+    return next((full for full in names if full.rpartition(".")[2] == last), None)
 
 
 def nested(settings: Mapping[str, Any]) -> dict[str, Any]:

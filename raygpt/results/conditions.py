@@ -1,4 +1,4 @@
-"""Conditions on the rows of a table, as in `training.dropout < 0.1`."""
+"""Conditions on the rows of a table, as in `dropout < 0.1`."""
 
 import contextlib
 import operator
@@ -30,7 +30,7 @@ def select(frame: pd.DataFrame, condition: str) -> tuple[pd.DataFrame, str]:
 
     Args:
         frame: a table.
-        condition: a column (the last part of its name is enough), one of OPERATORS, and a value.
+        condition: a column (the last part of its name decides), one of OPERATORS, and a value.
             Numbers are written as in recipes (300M, 1/3, 2e-4), text with quotes or without. Text
             is ordered by its characters.
 
@@ -46,7 +46,7 @@ def select(frame: pd.DataFrame, condition: str) -> tuple[pd.DataFrame, str]:
     if not match:
         raise UserError(
             f"{option}: not a condition; write a column, one of {' '.join(OPERATORS)}, and a "
-            f"value, as in --where 'training.dropout < 0.1'"
+            f"value, as in --where 'dropout < 0.1'"
         )
     name, compare, text = match.groups()
     column = find_column(frame, name, option)

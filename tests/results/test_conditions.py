@@ -27,6 +27,7 @@ def frame():
     [
         ("training.dropout < 0.1", [0]),
         ("training.dropout<=0.1", [0, 1]),
+        ("model.dropout < 0.1", [0]),  # another section than the column's
         ("  dropout >= 10%  ", [1, 2]),
         ("dropout = 1/3", [2]),
         ("dropout == 0", [0]),
