@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from raygpt.analysis.axes import Axis, axis
-from raygpt.analysis.groups import COLOURS, WIDER, hover_texts, judged, points
+from raygpt.analysis.groups import COLOURS, WIDER, hover_texts, points
 from raygpt.errors import UserError
 from raygpt.recipe.ranges import Range
 from raygpt.results.tables import Results
@@ -17,7 +17,6 @@ POINTS = 40
 FEWEST = 4
 """Trials that a surface takes; fewer are shown as points."""
 REACH = 1.5
-OUTLINES = {group: COLOURS[group] for group in WIDER}
 MANY = 60
 """Points, from which on they are drawn small."""
 COLOURSCALE = "Viridis_r"
@@ -50,10 +49,12 @@ def contour(results: Results, ranges: Mapping[str, Range], x: str, y: str) -> go
         if one.categories is not None:
             raise UserError(f"{one.name}: a contour takes numbers, and these are categories")
     figure = go.Figure()
-    compared = judged(results).dropna(subset=[x, y])
+    drawn = [(group, cross, rows.dropna(subset=[x, y])) for group, cross, rows in points(results)]
+    compared, others = (
+        pd.concat([rows for _, cross, rows in drawn if cross == crosses])
+        for crosses in (False, True)
+    )
     if len(compared) >= FEWEST:
-        ended = trials[trials["confirms"].isna() & (trials["status"] != "running")]
-        others = ended[~ended["trial_id"].isin(compared["trial_id"])]
         height = surface(compared, others, across, upward)
         figure.add_contour(
             x=across.grid(POINTS),
@@ -66,25 +67,26 @@ def contour(results: Results, ranges: Mapping[str, Range], x: str, y: str) -> go
             connectgaps=False,
         )
     texts = hover_texts(results)
-    for group, crosses, trials in points(results):
-        if (trials := trials.dropna(subset=[x, y])).empty:
+    for group, crosses, rows in drawn:
+        if rows.empty:
             continue
-        many = len(trials) >= MANY and group not in WIDER
+        many = len(rows) >= MANY and group not in WIDER
+        if crosses:
+            marker = {"color": COLOURS[group], "symbol": "x-thin-open", "line_width": 1}
+        else:
+            marker = {
+                "color": rows["bits_per_byte"],
+                "coloraxis": "coloraxis",
+                "symbol": "circle",
+                "line_color": COLOURS[group] if group in WIDER else "white",
+                "line_width": 3 if group in WIDER else 0.5 if many else 1,
+            }
         figure.add_scatter(
-            x=trials[x],
-            y=trials[y],
-            text=trials["trial_id"].map(texts),
+            x=rows[x],
+            y=rows[y],
+            text=rows["trial_id"].map(texts),
             mode="markers",
-            marker={
-                **(
-                    {"color": COLOURS[group], "symbol": "x-thin-open", "line_width": 1}
-                    if crosses
-                    else {"color": trials["bits_per_byte"], "coloraxis": "coloraxis"}
-                    | {"symbol": "circle", "line_color": OUTLINES.get(group, "white")}
-                    | {"line_width": 3 if group in WIDER else 0.5 if many else 1}
-                ),
-                "size": 13 if group in WIDER else 5 if many else 8,
-            },
+            marker=marker | {"size": 13 if group in WIDER else 5 if many else 8},
             name=group,
             hovertemplate="%{text}<extra></extra>",
         )

@@ -39,7 +39,12 @@ def parallel_coordinates(results: Results, ranges: Mapping[str, Range]) -> go.Fi
         )
     last = max(2, len(places))
     second = 0.5 / (last - 1)  # half-way from the first place to it
-    colours = [[0, COLOURS[BEST]], [second, COLOURS[BEST]], [second, "#3d8fd1"], [1, "#a9b1ba"]]
+    colours = [
+        [0, COLOURS[BEST]],
+        [second, COLOURS[BEST]],
+        [second, COLOURS["completed"]],
+        [1, "#a9b1ba"],
+    ]
     ticks = sorted({1, *(round(last * share) or 1 for share in (0.25, 0.5, 0.75, 1))})
     dimensions.append({"label": "place", "values": places, "range": [last, 1], "tickvals": ticks})
     figure = go.Figure(

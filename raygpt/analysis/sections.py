@@ -93,7 +93,7 @@ def verdict(run: Run) -> str | None:
     """What won, by how much and whether to believe it, in short; None where nothing can be said."""
     if run.best is None or not run.searched:
         return None
-    row, found = _winner(run), confirmation(run.trials)
+    row, found = _winner(run, leaderboard([run])), confirmation(run.trials)
     text = f"Best: trial {row['trial_id']} with {row['bits_per_byte']:.4f} bits per byte"
     if not row.get("baseline", False) and not is_missing(gain := row.get("gain")):
         text += f", {abs(gain):.4f} {'fewer' if gain > 0 else 'more'} than the baseline"
@@ -189,9 +189,10 @@ def won(run: Run) -> Iterator[Block]:
     if best is None:
         yield Text("No trial has a result yet.")
         return
+    board = leaderboard([run])
     found = confirmation(run.trials)
     confirmed = found is not None and found.winner is not None
-    yield Headline(list(_headline(run, _winner(run), confirmed)))
+    yield Headline(list(_headline(run, _winner(run, board), confirmed)))
     others = run.searched
     if found:
         yield Points(run.conclusions)
@@ -209,7 +210,6 @@ def won(run: Run) -> Iterator[Block]:
         yield Notice(_unconfirmed(best["trial_id"], compared))
     elif len(run.trials) > 1:
         yield Text(_noise(run))
-    board = leaderboard([run])
     top = board.head(TOP)
     headings, rows = displayed(top.drop(columns="error", errors="ignore"))
     words = frozenset(headings) - {"trial", "status", "run"}
@@ -225,9 +225,8 @@ def won(run: Run) -> Iterator[Block]:
         )
 
 
-def _winner(run: Run) -> pd.Series:
-    """The best trial's row of the leaderboard."""
-    board = leaderboard([run])
+def _winner(run: Run, board: pd.DataFrame) -> pd.Series:
+    """The best trial's row of the run's leaderboard."""
     return board[board["trial_id"] == run.best["trial_id"]].iloc[0]
 
 

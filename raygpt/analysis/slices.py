@@ -31,13 +31,13 @@ def slices(
     columns = min(COLUMNS, max(1, len(names)))
     rows = max(1, -(-len(names) // columns))
     figure = make_subplots(rows, columns, shared_yaxes=True, horizontal_spacing=0.04)
-    texts = hover_texts(results)
+    texts, drawn = hover_texts(results), list(points(results))
     low, high = _span(judged(results)["bits_per_byte"].to_numpy())
     edge = high + 0.12 * (high - low)
     for number, name in enumerate(names):
         place = {"row": number // columns + 1, "col": number % columns + 1}
         along = axis(name, results.trials[name], ranges.get(name))
-        for group, crosses, trials in points(results):
+        for group, crosses, trials in drawn:
             if (trials := trials.dropna(subset=name)).empty:
                 continue
             figure.add_scatter(
@@ -60,19 +60,17 @@ def slices(
         figure.update_xaxes(along.layout(), **place)
         figure.add_hline(
             edge - 0.04 * (high - low),
-            line={"width": 1, "dash": "dot", "color": "#8e959e"},
+            line={"width": 1, "dash": "dot", "color": COLOURS["stopped"]},
             **place,
         )
         figure.add_annotation(
             text="ended earlier",
-            **{
-                "x": 0,
-                "xref": "x domain",
-                "y": edge,
-                "yanchor": "bottom",
-                "showarrow": False,
-                "yshift": 3,
-            },
+            x=0,
+            xref="x domain",
+            y=edge,
+            yanchor="bottom",
+            yshift=3,
+            showarrow=False,
             **place,
         )
         if number % columns == 0:
