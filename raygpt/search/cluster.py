@@ -18,6 +18,7 @@ os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
 # Tune's snapshots of its own state are not what a run is resumed from.
 os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "3600"
 
+import psutil
 import ray
 import torch
 from ray._private.utils import read_ray_address
@@ -64,6 +65,11 @@ def join_running_cluster() -> bool:
     return True
 
 
+STARTS = 3
+"""How often Ray is started until it stands: it gives up after 30 seconds, which is too few where a
+machine is busy or has never read Ray's files."""
+
+
 def start_on_this_machine(dashboard: bool) -> None:
     """Start Ray here.
 
@@ -74,20 +80,28 @@ def start_on_this_machine(dashboard: bool) -> None:
     Raises:
         UserError: it does not start.
     """
-    try:
-        ray.init(
-            address="local",
-            include_dashboard=dashboard,
-            # Nobody but this machine's user is to reach it.
-            _node_ip_address="127.0.0.1",
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-        )
-    except Exception as error:  # Ray raises Exception itself where it has waited for 30 seconds
-        raise UserError(
-            f"Ray did not start on this machine: {error} Try again; where the machine is not busy "
-            f"with other things, the logs in /tmp/ray/session_latest/logs may tell."
-        ) from error
+    others = psutil.Process().children()
+    for start in range(1, STARTS + 1):
+        try:
+            ray.init(
+                address="local",
+                include_dashboard=dashboard,
+                # Nobody but this machine's user is to reach it.
+                _node_ip_address="127.0.0.1",
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+            )
+            return
+        except Exception as error:  # Ray raises Exception itself where it has waited long enough
+            for process in psutil.Process().children():
+                if process not in others:
+                    process.kill()  # Ray leaves what it had started
+            if start == STARTS:
+                raise UserError(
+                    f"Ray did not start on this machine, {STARTS} times: {error} Where the machine "
+                    f"is not busy with other things, the logs in /tmp/ray/session_latest/logs may "
+                    f"tell why."
+                ) from error
 
 
 def gpus_at_hand() -> float:

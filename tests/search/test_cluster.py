@@ -1,5 +1,8 @@
 import json
 import logging
+import math
+import signal
+import subprocess
 import warnings
 
 import pytest
@@ -170,10 +173,39 @@ def test_logs_go_to_the_file_and_not_to_the_terminal(loggers, tmp_path, capfd):
     assert any("deprecated" in line for line in lines)
 
 
-def test_a_ray_that_does_not_start_is_one_message(monkeypatch):
-    def time_out(**_):
-        raise Exception("The current node timed out during startup.")
+# --- a Ray that does not start ------------------------------------------------------------------
 
-    monkeypatch.setattr("ray.init", time_out)
-    with pytest.raises(UserError, match="did not start on this machine: The current node timed"):
+
+@pytest.fixture
+def starts(monkeypatch):
+    """The processes of the times that Ray was started; it stands as of the time that is set."""
+
+    def start(**_):
+        started.append(subprocess.Popen(["sleep", "1000"]))
+        if len(started) < stands.get("at", math.inf):
+            raise Exception("The current node timed out during startup.")
+
+    started, stands = [], {}
+    monkeypatch.setattr("ray.init", start)
+    yield started, stands
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_a_ray_that_is_slow_to_start_is_started_again(starts):
+    started, stands = starts
+    stands["at"] = 2
+    other = subprocess.Popen(["sleep", "1000"])
+    cluster.start_on_this_machine(dashboard=False)
+    first, second = started
+    assert first.wait(10) == -signal.SIGKILL
+    assert second.poll() is other.poll() is None
+    other.kill()
+    other.wait()
+
+
+def test_a_ray_that_does_not_start_is_one_message(starts):
+    with pytest.raises(UserError, match=r"did not start .*, 3 times: The current node timed out"):
         cluster.start_on_this_machine(dashboard=False)
+    assert [process.wait(10) for process in starts[0]] == [-signal.SIGKILL] * 3

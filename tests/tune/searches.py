@@ -1,0 +1,171 @@
+"""Real searches by the real command, and what holds for all that they leave."""
+
+import os
+import subprocess
+import sys
+import time
+
+import optuna
+import psutil
+import pytest
+from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+
+from raygpt.recipe.search_file import load_search_file
+from raygpt.results import files
+from raygpt.results.tables import HISTORY_COLUMNS, TRIAL_COLUMNS, load_results
+from raygpt.search.sampler import make_sampler, suggest_values
+
+RATE = "training.learning_rate"
+ENDED = ["completed", "stopped", "failed", "diverged"]
+PATIENCE = 300  # seconds, after which a search hangs
+# Measured by the search of many trials; the others are told, as that takes two processes a while.
+SPEED = "--tokens-per-second=20K"
+
+
+def overrides(settings):
+    """training__tokens="1K" is training.tokens=1K."""
+    return [f"{key.replace('__', '.')}={value}" for key, value in settings.items()]
+
+
+class Command:
+    """`python -m raygpt.tune …` in a session of its own, which its Ray processes stay in."""
+
+    def __init__(self, folder, *arguments):
+        self.output = folder / f"output-{time.monotonic_ns()}"
+        with self.output.open("w") as output:
+            # A file, because processes left behind would hold a pipe open.
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "raygpt.tune", *map(str, arguments)],
+                cwd=folder,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def ended(self):
+        """Its exit status and what it printed."""
+        try:
+            status = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it hangs:\n{self.output.read_text()}") from None
+        return status, self.output.read_text()
+
+    def processes(self):
+        """All that run in its session."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if os.getsid(process.pid) == self.process.pid:
+                    found.append(process)
+            except ProcessLookupError:
+                pass
+        return found
+
+    def training_processes(self):
+        """Resident bytes of the processes that hold a trial, by process."""
+        found = {}
+        for process in self.processes():
+            try:
+                if "".join(process.cmdline()[:1]).startswith("ray::ImplicitFunc"):
+                    found[process.pid] = process.memory_info().rss
+            except psutil.NoSuchProcess:
+                pass
+        return found
+
+    def wait_until(self, condition):
+        """Look again and again, while it runs."""
+        until = time.monotonic() + PATIENCE
+        while not condition():
+            assert self.process.poll() is None, self.output.read_text()
+            assert time.monotonic() < until, f"it hangs:\n{self.output.read_text()}"
+            time.sleep(0.05)
+
+    def wait_until_alone(self):
+        """Whether every process of its session ends soon after it."""
+        until = time.monotonic() + 30
+        while self.processes() and time.monotonic() < until:
+            time.sleep(0.2)
+        return not self.processes()
+
+
+def statuses(folder):
+    """How many trials there are of each status; none before there is a table."""
+    if not (folder / files.TRIALS).exists():
+        return {}
+    return load_results(folder).trials["status"].value_counts().to_dict()
+
+
+def count_ended(folder):
+    counts = statuses(folder)
+    return sum(counts.get(status, 0) for status in ENDED)
+
+
+def study(folder):
+    storage = f"sqlite:///{folder / files.STUDY}"
+    (name,) = optuna.get_all_study_names(storage)
+    return optuna.load_study(study_name=name, storage=storage)
+
+
+def seed_of(path, wanted, settings):
+    """The first seed of a search whose trials after the baseline have the rates that are wanted."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    search_file = load_search_file(path, overrides=overrides(settings))
+    search = search_file.search
+    try:
+        for seed in range(10_000):
+            study, rates = optuna.create_study(), []
+            for trial in range(1, search.trials):
+                study.sampler = make_sampler(search.model_copy(update={"seed": seed}), trial)
+                rates.append(suggest_values(search_file, study.ask())[RATE])
+            if wanted(rates):
+                return seed
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
+def assert_consistent(folder, workers_per_trial=1):
+    """What holds for the tables of any search at any time."""
+    results = load_results(folder)
+    trials, history = results.trials, results.history
+    assert list(trials)[: len(TRIAL_COLUMNS)] == list(TRIAL_COLUMNS)
+    assert list(history) == list(HISTORY_COLUMNS)
+    assert trials["trial_id"].is_unique
+    assert not history.duplicated(["trial_id", "tokens_trained"]).any()
+    assert set(history["trial_id"]) <= set(trials["trial_id"])
+    for row in trials.to_dict("records"):
+        reports = history[history["trial_id"] == row["trial_id"]]
+        assert reports["tokens_trained"].is_monotonic_increasing
+        at_rungs = reports[reports["rung"].notna()]
+        assert list(at_rungs["rung"]) == list(range(len(at_rungs)))
+        if len(at_rungs) and row["status"] in ("completed", "stopped"):
+            last = at_rungs.iloc[-1]
+            for name in ("tokens", "rung", "bits_per_byte"):
+                assert row[name] == last[name]
+        if row["status"] in ("completed", "stopped"):
+            assert 0 < row["bits_per_byte"] < 8
+            # The last checkpoint is in the run folder; no other is kept, but for those that the
+            # workers of a group saved while it was being decided to stop them.
+            assert (folder / row["checkpoint"] / "checkpoint.pt").is_file()
+            if workers_per_trial == 1:
+                kept = list((folder / row["checkpoint"]).parent.glob("checkpoint_*/"))
+                assert len(kept) == 1
+    return results
+
+
+def assert_all_in_tensorboard(folder):
+    """Every report of the tables, and its figures at rungs, is there once."""
+    found = EventMultiplexer().AddRunsFromDirectory(str(folder)).Reload()
+    for trial_id, reports in load_results(folder).history.groupby("trial_id"):
+        name = f"{files.EVENT_FILES}/{trial_id}"
+        runs = [run for run in found.Runs() if run == name or run.startswith(f"{name}/")]
+        drawn = [run for run in runs if "training/learning_rate" in found.Runs()[run]["scalars"]]
+        points = [event for run in drawn for event in found.Scalars(run, "training/learning_rate")]
+        rates = sorted(zip(reports["tokens"], reports["learning_rate"], strict=True))
+        assert sorted(event.step for event in points) == [tokens for tokens, _ in rates]
+        values = [value for _, value in sorted((event.step, event.value) for event in points)]
+        assert values == pytest.approx([rate for _, rate in rates])
+        at_rungs = reports[reports["rung"].notna()]
+        bits = found.Scalars(name, "validation/bits_per_byte") if len(at_rungs) else []
+        assert [event.step for event in bits] == list(at_rungs["tokens"])
+        assert [event.value for event in bits] == pytest.approx(list(at_rungs["bits_per_byte"]))

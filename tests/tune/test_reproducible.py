@@ -1,0 +1,33 @@
+"""The same search twice, side by side on one machine, each on a Ray of its own."""
+
+import pytest
+
+from raygpt.results.tables import load_results
+from tests.tune.searches import SPEED, statuses
+
+TWINS = {
+    "search__trials": 14,
+    "search__concurrent": 1,
+    "search__sampler": "tpe",
+    "model__dropout": "{uniform: [0, 0.5]}",
+    "training__learning_rate": "{loguniform: [1e-3, 1e4], start: 2e-2}",
+}
+
+
+@pytest.fixture(scope="module")
+def twins(start, place):
+    """The tables of two searches by the same seed, one trial at a time, in which some diverge."""
+    one = start("tiny.yaml", "--name=one", SPEED, **TWINS)
+    one.wait_until(lambda: statuses(place / "runs/one"))
+    other = start("tiny.yaml", "--name=other", SPEED, **TWINS)
+    for command in (one, other):
+        status, printed = command.ended()
+        assert status == 0, printed
+    return [load_results(place / "runs" / name).trials for name in ("one", "other")]
+
+
+def test_one_at_a_time_the_same_seed_gives_the_same_search(twins):
+    one, other = (trials.drop(columns=["seconds", "tokens_per_second"]) for trials in twins)
+    assert list(one["trial_id"]) == [f"{number:04}" for number in range(14)]
+    assert set(one["status"]) == {"completed", "stopped", "diverged"}
+    assert one.equals(other)

@@ -1,0 +1,69 @@
+"""A search whose tokens are spoilt half-way, followed in MLflow."""
+
+import mlflow
+import pytest
+from optuna.trial import TrialState
+
+from raygpt.results.tables import load_results
+from tests.tune.searches import SPEED, assert_consistent, statuses, study
+
+TROUBLED = {
+    "search__trials": 5,
+    "search__concurrent": 1,
+    "search__scheduler": "fifo",
+    "training__learning_rate": "{choice: [1e-2, 1e30]}",
+}
+
+
+@pytest.fixture(scope="module")
+def troubled(start, place, environment):
+    """A search that is followed in MLflow, one of whose token shards is cut short once a trial has
+    completed and another has diverged: its folder, exit status and output.
+    """
+    environment.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place}/mlflow.db")
+    folder = place / "runs/troubled"
+    command = start("tiny.yaml", "--name=troubled", "--tracker=mlflow", SPEED, **TROUBLED)
+    command.wait_until(lambda: set(statuses(folder)) >= {"completed", "diverged"})
+    (shard,) = place.glob("cache/*/00000.tokens")
+    # Replaced, so that who has it mapped is not disturbed.
+    shard.with_name("short").write_bytes(shard.read_bytes()[:-2])
+    shard.with_name("short").replace(shard)
+    return folder, *command.ended()
+
+
+def test_the_search_goes_on_past_trials_that_fail(troubled):
+    folder, status, printed = troubled
+    assert status == 0, printed
+    trials = assert_consistent(folder).trials
+    assert len(trials) == 5
+    assert set(trials["status"]) == {"completed", "diverged", "failed"}
+    for row in trials.to_dict("records"):
+        if row["status"] == "failed":
+            assert row["error"].startswith("The token shard ")
+            assert "cache/" in row["error"]
+            assert "00000.tokens is absent or damaged" in row["error"]
+        if row["status"] == "diverged":
+            assert "loss is" in row["error"]
+        assert row["status"] == "completed" or "\n" not in row["error"]
+        assert (row["training.learning_rate"] == 1e30) <= (row["status"] != "completed")
+    states = [trial.state for trial in study(folder).trials]
+    ends = {
+        "completed": TrialState.COMPLETE,
+        "diverged": TrialState.PRUNED,
+        "failed": TrialState.FAIL,
+    }
+    assert states == [ends[status] for status in trials["status"]]
+    assert "Traceback" not in printed
+
+
+def test_a_tracker_has_every_trial(troubled):
+    folder, *_ = troubled
+    trials = load_results(folder).trials
+    runs = mlflow.search_runs(experiment_names=["troubled"], order_by=["tags.mlflow.runName"])
+    assert list(runs["tags.mlflow.runName"]) == list(trials["trial_id"])
+    ends = {"completed": "FINISHED", "diverged": "FAILED", "failed": "FAILED"}
+    assert list(runs["status"]) == [ends[status] for status in trials["status"]]
+    rates = runs["params.training.learning_rate"].astype(float)
+    assert list(rates) == list(trials["training.learning_rate"])
+    bits = list(trials["bits_per_byte"])
+    assert list(runs["metrics.bits_per_byte"]) == pytest.approx(bits, nan_ok=True)
