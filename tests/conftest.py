@@ -21,6 +21,10 @@ search: {{rungs: [1/2, 1]}}
 """
 
 
+# In the background of a shell it is ignored, and so it would be in what is started from here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(items):
     """Whole searches come first: their files take longest."""
     items.sort(key=lambda item: item.path.parent.name != "tune")

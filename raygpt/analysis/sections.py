@@ -69,7 +69,8 @@ def sections(run: Run, attention: Sequence[Figure] = ()) -> list[Section]:
             "baseline's. A head that looks everywhere alike has not learned where to look, as in "
             "models that were trained for a short time. Layers and heads are counted from 0."
         )
-        looks = [what, *(Pictures([figure], "") for figure in attention)]
+        # Narrower, the tokens beside a map would run into each other.
+        looks = [what, *(Pictures([figure], "", least_width=480) for figure in attention)]
         found.insert(-2, Section("attention", "Where the heads look", looks))
     return found
 
