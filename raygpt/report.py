@@ -9,8 +9,7 @@ from raygpt.command import run_command
 from raygpt.errors import UserError
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
-
+    from raygpt.analysis.blocks import Pictures
     from raygpt.analysis.run import Run
 
 REPORT = "report.html"
@@ -41,14 +40,15 @@ def main(arguments: list[str] | None = None) -> None:
     from raygpt.analysis.page import render_report
     from raygpt.results.files import replace_file
 
-    page = render_report(run, [] if options.no_attention else attention_figures(run))
+    page = render_report(run, [] if options.no_attention else attention_pictures(run))
     replace_file(path, lambda partial: partial.write_text(page, encoding="utf-8"))
     print(path)
 
 
-def attention_figures(run: "Run") -> "list[Figure]":
+def attention_pictures(run: "Run") -> "list[Pictures]":
     """Where the heads of the best trial and the baseline look; none where that is not to be had."""
     from raygpt.analysis import attention_figures as figures
+    from raygpt.analysis.blocks import Pictures
     from raygpt.analysis.comparison import compare_attention
 
     try:
@@ -59,12 +59,12 @@ def attention_figures(run: "Run") -> "list[Figure]":
     if not found:
         return []
     distances = {name: each.distances for name, each in found.items()}
-    # A map each, as two beside each other are too wide for a phone.
-    maps = [figures.attention_map_figure({name: each.maps}) for name, each in found.items()]
+    maps = {name: each.maps for name, each in found.items()}
     return [
-        figures.mean_distance_figure(distances),
-        figures.distance_histogram_figure(distances),
-        *maps,
+        Pictures([figures.mean_distance_figure(distances)], ""),
+        Pictures([figures.distance_histogram_figure(distances)], ""),
+        # Narrower, the tokens beside a map would run into each other.
+        Pictures([figures.attention_map_figure(maps)], "", least_width=420 * len(maps)),
     ]
 
 

@@ -164,7 +164,8 @@ def attention_map_figure(maps: Mapping[str, AttentionMaps]) -> go.Figure:
     return figure.update_layout(
         title={
             "text": "Where a head looks in a text",
-            "subtitle_text": "from the token at the left to the tokens below",
+            "subtitle_text": "from the token at the left to the tokens below; colours end where "
+            "all but one in a hundred weights do",
         },
         margin_t=110,
         coloraxis={"cmin": 0, "cmax": most, "colorbar": {"thickness": 12, "tickformat": ".0%"}},

@@ -47,7 +47,8 @@ def learning_curves(results: Results, trials: Iterable[str] | None = None) -> go
     unit = "bits per byte" if known else "bits per token"
     figure = _curves(results, history, trials, f"%{{y:.4f}} {unit} in training")
     _add_rungs(figure, results, trials)
-    figure.update_yaxes(title_text=unit, **_judged_range(history, trials))
+    title = f"{unit}: points held out, lines in training" if known else unit
+    figure.update_yaxes(title_text=title, **_judged_range(history, trials))
     return figure
 
 

@@ -113,8 +113,9 @@ def describe_importance(found: pd.DataFrame) -> str:
     what = f"{found.attrs['trials']} trials, of which {found.attrs['best']} count as the best"
     if not real:
         return (
-            f"From {what}, no hyperparameter can be told from chance: the order below is no more "
-            f"than a guess. More trials would tell."
+            f"From {what}, no hyperparameter stands out from chance, which does not mean that "
+            f"none mattered: so few show only one that outweighs the others. The order below is "
+            f"no more than a guess; more trials would tell."
         )
     verb = "stands" if len(real) == 1 else "stand"
     text = f"From {what}, {' and '.join(real)} {verb} out from what chance alone gives."

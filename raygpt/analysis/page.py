@@ -15,7 +15,7 @@ MARK = "<!-- A report of raygpt -->"
 """In the first line of every report."""
 
 
-def render_report(run: Run, attention: Sequence[Figure] = ()) -> str:
+def render_report(run: Run, attention: Sequence[Pictures] = ()) -> str:
     """The page.
 
     plotly.js stands in it once; the figures are data that a script draws in the reader's colours,

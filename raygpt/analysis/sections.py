@@ -46,7 +46,7 @@ EDGE = 0.05
 """So near the end of its range, as a share of it, a value may well be better beyond."""
 
 
-def sections(run: Run, attention: Sequence[Figure] = ()) -> list[Section]:
+def sections(run: Run, attention: Sequence[Pictures] = ()) -> list[Section]:
     """All sections of the report.
 
     Args:
@@ -67,11 +67,10 @@ def sections(run: Run, attention: Sequence[Figure] = ()) -> list[Section]:
         what = Text(
             "On the validation set and in its first words, in the best trial's model and in the "
             "baseline's. A head that looks everywhere alike has not learned where to look, as in "
-            "models that were trained for a short time. Layers and heads are counted from 0."
+            "models that were trained for a short time; one that looks as far back on average may "
+            "still pick its tokens, which a map shows. Layers and heads are counted from 0."
         )
-        # Narrower, the tokens beside a map would run into each other.
-        looks = [what, *(Pictures([figure], "", least_width=480) for figure in attention)]
-        found.insert(-2, Section("attention", "Where the heads look", looks))
+        found.insert(-2, Section("attention", "Where the heads look", [what, *attention]))
     return found
 
 
@@ -135,7 +134,7 @@ def asked(run: Run) -> Iterator[Block]:
     recipe = found.baseline()
     model = (
         f"a model {recipe.model.d_model} wide with {_count(recipe.model.n_layers, 'layer')}, on "
-        f"{recipe.data.corpus}"
+        f"the corpus {recipe.data.corpus}"
     )
     judgement = "judged by its bits per byte on held-out text; fewer are better."
     step = tokens_per_step(recipe)
@@ -193,7 +192,7 @@ def won(run: Run) -> Iterator[Block]:
     board = leaderboard([run])
     found = confirmation(run.trials)
     confirmed = found is not None and found.winner is not None
-    yield Headline(list(_headline(run, _winner(run, board), confirmed)))
+    yield Headline(list(_headline(run, board, confirmed)))
     others = run.searched
     if found:
         yield Points(run.conclusions)
@@ -231,7 +230,8 @@ def _winner(run: Run, board: pd.DataFrame) -> pd.Series:
     return board[board["trial_id"] == run.best["trial_id"]].iloc[0]
 
 
-def _headline(run: Run, row: pd.Series, confirmed: bool) -> Iterator[tuple[str, str]]:
+def _headline(run: Run, board: pd.DataFrame, confirmed: bool) -> Iterator[tuple[str, str]]:
+    row = _winner(run, board)
     name = "the run" if len(run.trials) == 1 else f"trial {row['trial_id']}"
     if not is_missing(error := row.get("standard_error")) and confirmed:
         runs = f"mean of {row['runs']} further runs with its standard error"
@@ -246,6 +246,10 @@ def _headline(run: Run, row: pd.Series, confirmed: bool) -> Iterator[tuple[str, 
         share = abs(gain) / (gain + row["bits_per_byte"])
         than = "fewer" if gain > 0 else "more"
         yield f"{abs(gain):.4f}", f"bits per byte {than} than the baseline, {share:.1%}"
+    scores = judged(run)["bits_per_byte"].sort_values()
+    if run.searched and not confirmed and len(scores) > 1:
+        ahead = f"{scores.iloc[1] - scores.iloc[0]:.4f}"
+        yield ahead, "bits per byte fewer than the next, of one run each"
 
 
 def _unconfirmed(best: str, compared: pd.DataFrame) -> str:
@@ -253,10 +257,8 @@ def _unconfirmed(best: str, compared: pd.DataFrame) -> str:
         f"Nothing was confirmed: every configuration was trained once, and {best} was picked as "
         f"the best of {len(compared)} that reached {compared['tokens'].max():,} tokens. "
     )
-    scores = compared["bits_per_byte"].sort_values()
-    if len(scores) < 2:
+    if len(compared) < 2:
         return text + "There is nothing to compare it with yet."
-    text += f"The next one is {scores.iloc[1] - scores.iloc[0]:.4f} bits per byte behind. "
     return text + (
         "Another seed gives another figure, and the best of many was lucky too, so expect less of "
         "it, and take no small difference for real. The last section says how to confirm it."
@@ -325,16 +327,17 @@ def _planned(plan: dict, name: str, pattern: str, show: Any = None) -> str:
 
 
 def _saved(run: Run) -> str:
-    own = run.trials[run.trials["confirms"].isna()]
-    stopped = own[own["status"] == "stopped"]
-    completed = own.loc[own["status"] == "completed", "tokens_trained"]
-    if stopped.empty or completed.empty:
+    ended = run.trials[run.trials["confirms"].isna()]
+    ended = ended[ended["status"].isin(["completed", "stopped"])]
+    stopped = int((ended["status"] == "stopped").sum())
+    if stopped in (0, len(ended)):
         return ""
-    whole = len(stopped) * float(judged(run)["tokens"].max())
-    spent = float(stopped["tokens_trained"].sum())
+    whole = len(ended) * float(judged(run)["tokens"].max())
+    spent = float(ended["tokens_trained"].sum())
+    share = f"{abs(1 - spent / whole):.0%} {'less' if spent < whole else 'more'}"
     return (
-        f"{_count(len(stopped), 'trial')} stopped early: {spent:,.0f} tokens instead of the "
-        f"{whole:,.0f} that the full budget of each would have been."
+        f"{_count(stopped, 'trial')} stopped early: the {len(ended)} together trained on {share} "
+        f"than the {whole:,.0f} tokens that the full budget of each would have been."
     )
 
 
@@ -375,11 +378,14 @@ def region(run: Run) -> Iterator[Block]:
     number = max(min(FEWEST_BEST, len(compared)), math.ceil(len(compared) / 10))
     top = ranked(compared).head(number)
     axes = {name: axis(name, run.trials[name], run.ranges.get(name)) for name in names}
+    tried = run.trials[run.trials["confirms"].isna()]
     rows = [
-        [short(name), format_value(best[name]), _between(top[name], axes[name].categories)]
+        [short(name), format_value(best[name])]
+        + [_between(table[name], axes[name].categories) for table in (top, tried)]
         for name in names
     ]
-    yield Table(["hyperparameter", "the best trial", f"the best {number} trials"], rows)
+    titles = ["the best trial", f"the best {number} trials", f"all {len(tried)} trials"]
+    yield Table(["hyperparameter", *titles], rows)
     if edges := list(_at_the_edge(run, axes)):
         yield Points(edges)
     at = f"{compared['tokens'].max():,} tokens"

@@ -6,6 +6,7 @@ import plotly.graph_objects as go
 import pytest
 from filelock import FileLock
 
+from raygpt.analysis.blocks import Pictures
 from raygpt.analysis.page import MARK, render_report
 from raygpt.analysis.run import load_results
 from raygpt.results.tables import RunTables
@@ -89,7 +90,7 @@ def test_errors_of_trials_are_text_not_markup(page):
 
 
 def test_a_place_for_attention(hundred):
-    page = render_report(hundred, attention=[go.Figure(go.Bar(y=[1]))])
+    page = render_report(hundred, attention=[Pictures([go.Figure(go.Bar(y=[1]))], "")])
     assert sections_of(page) == [*SECTIONS[:-2], "attention", *SECTIONS[-2:]]
 
 
