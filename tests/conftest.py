@@ -21,7 +21,7 @@ search: {{rungs: [1/2, 1]}}
 """
 
 
-# In the background of a shell it is ignored, and so it would be in what is started from here.
+# In the background of a shell SIGINT is ignored, and so it would be in what is started from here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -1,10 +1,11 @@
 """The machines at hand: joining or starting Ray, and how many trials they have room for."""
 
+import contextlib
 import json
 import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -66,8 +67,8 @@ def join_running_cluster() -> bool:
 
 
 STARTS = 3
-"""How often Ray is started until it stands: it gives up after 30 seconds, which is too few where a
-machine is busy or has never read Ray's files."""
+"""How many times starting Ray is tried: it gives up after 30 seconds, too few on a busy machine, or
+before Ray's files were first read."""
 
 
 def start_on_this_machine(dashboard: bool) -> None:
@@ -93,15 +94,27 @@ def start_on_this_machine(dashboard: bool) -> None:
             )
             return
         except Exception as error:  # Ray raises Exception itself where it has waited long enough
-            for process in psutil.Process().children():
-                if process not in others:
-                    process.kill()  # Ray leaves what it had started
+            logging.getLogger("ray").warning("start %d of %d failed: %s", start, STARTS, error)
+            ray.shutdown()
+            _end_all(set(psutil.Process().children()) - set(others))
             if start == STARTS:
                 raise UserError(
                     f"Ray did not start on this machine, {STARTS} times: {error} Where the machine "
                     f"is not busy with other things, the logs in /tmp/ray/session_latest/logs may "
                     f"tell why."
                 ) from error
+
+
+def _end_all(processes: Iterable[psutil.Process]) -> None:
+    """Kill processes and all that they have started, which Ray leaves where it does not start."""
+    found = set(processes)
+    for process in list(found):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.update(process.children(recursive=True))
+    for process in found:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(found, timeout=10)
 
 
 def gpus_at_hand() -> float:

@@ -10,7 +10,10 @@ import torch
 from raygpt import train
 from raygpt.results.tables import load_results
 from raygpt.training.probe import Pace
-from tests.tune.searches import Command, overrides
+
+pytest.register_assert_rewrite("tests.tune.searches")
+
+from tests.tune.searches import Command, overrides  # noqa: E402
 
 # Of 8,192 tokens: 32 steps of 256, with a report in the middle and at the rungs.
 RECIPE = """\
@@ -33,7 +36,9 @@ def environment():
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, environment):
-    """Where the commands run: a recipe on a small corpus, and an environment for both."""
+    """Where the commands run: a recipe on a small corpus, and an environment for the commands and
+    the tests, in which Ray has room for two workers.
+    """
     folder = tmp_path_factory.mktemp("tune")
     draw = random.Random(0)
     texts = (" ".join(draw.choices(WORDS, k=40)) for _ in range(200))
@@ -46,6 +51,7 @@ def place(tmp_path_factory, environment):
     # Threads that wait for each other take most of the time of a model this small.
     environment.setenv("OMP_NUM_THREADS", "1")
     environment.delenv("RAY_ADDRESS", raising=False)
+    environment.setenv("RAY_OVERRIDE_RESOURCES", '{"CPU": 2}')
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield folder
@@ -71,7 +77,9 @@ def start(place):
 
 @pytest.fixture(scope="module")
 def poison(place, environment):
-    """The poison is at work in trials, each of which that is frozen leaves its number."""
+    """Poisons the trials of the commands that follow; those that freeze write their process numbers
+    to the file `frozen`.
+    """
     environment.setenv("PYTHONPATH", str(Path(__file__).parent / "poisoned"), prepend=os.pathsep)
     environment.setenv("FROZEN", str(place / "frozen"))
 

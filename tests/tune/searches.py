@@ -1,6 +1,7 @@
 """Real searches by the real command, and what holds for all that they leave."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -80,6 +81,24 @@ class Command:
             assert time.monotonic() < until, f"it hangs:\n{self.output.read_text()}"
             time.sleep(0.05)
 
+    def stop_when(self, condition):
+        """Wait until something holds of its results, and stop it while that holds.
+
+        Otherwise a trial may end between the look and what follows.
+        """
+
+        def stopped():
+            if not condition():
+                return False
+            self.process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            if condition():
+                return True
+            self.process.send_signal(signal.SIGCONT)
+            return False
+
+        self.wait_until(stopped)
+
     def wait_until_alone(self):
         """Whether every process of its session ends soon after it."""
         until = time.monotonic() + 30
@@ -114,12 +133,13 @@ def seed_of(path, wanted, settings):
     search = search_file.search
     try:
         for seed in range(10_000):
-            study, rates = optuna.create_study(), []
+            proposing, rates = optuna.create_study(), []
             for trial in range(1, search.trials):
-                study.sampler = make_sampler(search.model_copy(update={"seed": seed}), trial)
-                rates.append(suggest_values(search_file, study.ask())[RATE])
+                proposing.sampler = make_sampler(search.model_copy(update={"seed": seed}), trial)
+                rates.append(suggest_values(search_file, proposing.ask())[RATE])
             if wanted(rates):
                 return seed
+        raise AssertionError("no seed proposes what is wanted")
     finally:
         optuna.logging.set_verbosity(verbosity)
 

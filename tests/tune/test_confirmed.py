@@ -15,7 +15,6 @@ from tests.tune.searches import SPEED, assert_consistent
 
 CONFIRMED = {
     "search__trials": 3,
-    "search__concurrent": 1,
     "search__scheduler": "fifo",
     "search__confirm": "{top: 1, seeds: 2}",
     "training__tokens": "16Ki",
@@ -42,7 +41,7 @@ def confirmed(start, place):
         return "completed" in set(runs["status"]) and running["checkpoint"].notna().any()
 
     command = start("tiny.yaml", "--name=confirmed", SPEED, **CONFIRMED)
-    command.wait_until(underway)
+    command.stop_when(underway)
     command.process.kill()
     command.ended()
     killed = assert_consistent(folder)

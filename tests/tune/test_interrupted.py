@@ -53,25 +53,15 @@ def interrupted(start, place):
         trials = load_results(folder).trials
         return trials[trials["status"] == "running"]["checkpoint"].notna().any()
 
-    def held(ended):
-        """Whether it was caught in that state, and stopped: else the trial might end meanwhile."""
-        if not underway(ended):
-            return False
-        command.process.send_signal(signal.SIGSTOP)
-        if underway(ended):
-            return True
-        command.process.send_signal(signal.SIGCONT)
-        return False
-
     left = []
     command = start("tiny.yaml", "--runs-dir", runs, SPEED, **INTERRUPTED)
-    command.wait_until(lambda: held(2))
+    command.stop_when(lambda: underway(2))
     command.process.kill()
     assert command.ended()[0] == -signal.SIGKILL
     left.append(assert_consistent(folder))
 
     command = start("tiny.yaml", "--runs-dir", runs, "--resume")
-    command.wait_until(lambda: held(5))
+    command.stop_when(lambda: underway(5))
     os.killpg(command.process.pid, signal.SIGINT)  # as a terminal does
     command.process.send_signal(signal.SIGCONT)
     stopped = command.ended()

@@ -29,9 +29,9 @@ TRAINED = [1024, 1024 + 4096, 1024 + 4096 + 8192]
 
 
 @pytest.fixture(scope="module")
-def ended(start, place):
-    """Exit status, output, and the memory of its training processes as it went on: how many trials
-    had ended and the processes' bytes, again and again.
+def outcome(start, place):
+    """Of the search: exit status, output, and the memory of the training processes as it went on:
+    how many trials had ended and the processes' bytes, again and again.
     """
     samples, over = [], threading.Event()
     command = start("tiny.yaml", "--name=many", **MANY)
@@ -52,13 +52,13 @@ def ended(start, place):
 
 
 @pytest.fixture(scope="module")
-def many(ended, place):
-    """Its folder."""
+def many(outcome, place):
+    """The search's folder."""
     return place / "runs/many"
 
 
-def test_a_whole_search(ended, many):
-    status, printed, _ = ended
+def test_a_whole_search(outcome, many):
+    status, printed, _ = outcome
     assert status == 0, printed
     results = assert_consistent(many)
     assert sorted(results.trials["trial_id"]) == [f"{number:04}" for number in range(TRIALS)]
@@ -115,8 +115,8 @@ def test_the_first_completed_and_the_stopped_were_worse(many):
     assert bits[went_on].median() < bits[beaten].median()
 
 
-def test_trials_share_a_few_processes_whose_memory_does_not_grow(ended):
-    *_, samples = ended
+def test_trials_share_a_few_processes_whose_memory_does_not_grow(outcome):
+    *_, samples = outcome
     assert 1 <= len({pid for _, sizes in samples for pid in sizes}) <= 4
     quarters = defaultdict(list)
     for ended, sizes in samples:

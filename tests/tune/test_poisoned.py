@@ -25,7 +25,6 @@ from tests.tune.searches import RATE, SPEED, overrides, seed_of, study
 POISONED = {
     "name": "poisoned",
     "search__trials": 8,
-    "search__concurrent": 1,
     "search__scheduler": "fifo",
     "search__hang_timeout": 12,
     "training__learning_rate": f"{{choice: {RATES}}}",
@@ -40,7 +39,10 @@ def ends(place, start, poison):
         return set(rates) == set(RATES)
 
     seed = seed_of(place / "tiny.yaml", one_of_each, POISONED)
-    return start("tiny.yaml", SPEED, search__seed=seed, **POISONED).ended()
+    command = start("tiny.yaml", SPEED, search__seed=seed, **POISONED)
+    ends = command.ended()
+    assert command.wait_until_alone()
+    return ends
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ ENDS = {
 
 
 def test_every_trial_ends_as_what_it_is(ends, folder):
-    """Nor does any keep the place of those after it, of which there is only one."""
+    """Nor does one of them keep the place of another: with two, the search would never end."""
     status, printed = ends
     assert status == 0, printed
     assert "8 of 8 trials ended" in printed

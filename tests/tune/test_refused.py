@@ -1,4 +1,4 @@
-"""What is no search is refused before anything starts."""
+"""What cannot run is refused."""
 
 
 def test_what_cannot_run_is_one_message_and_leaves_nothing(start, place):

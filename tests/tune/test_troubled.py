@@ -28,7 +28,9 @@ def troubled(start, place, environment):
     # Replaced, so that who has it mapped is not disturbed.
     shard.with_name("short").write_bytes(shard.read_bytes()[:-2])
     shard.with_name("short").replace(shard)
-    return folder, *command.ended()
+    status, printed = command.ended()
+    assert command.wait_until_alone()
+    return folder, status, printed
 
 
 def test_the_search_goes_on_past_trials_that_fail(troubled):
