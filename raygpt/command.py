@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from raygpt.data.dataset import Dataset
     from raygpt.data.spread import Spread
+    from raygpt.recipe.scale import Scales
     from raygpt.recipe.schema import Data
     from raygpt.recipe.search_file import SearchFile
 
@@ -93,9 +94,7 @@ def run_name(text: str) -> str:
 class Opened:
     """A recipe file and the run folder that it is run into."""
 
-    full: "SearchFile"
-    mini: "SearchFile"
-    """Equal to `full` where the file has no mini section."""
+    scales: "Scales"
     folder: Path
     overrides: list[str]
     resumed: "SearchFile | None"
@@ -103,28 +102,31 @@ class Opened:
 
     def at_hand(self, options: argparse.Namespace, gpus: float) -> "SearchFile":
         """The search file at the scale that the options and the hardware come to."""
-        from raygpt.recipe.scale import choose_scale
-
-        return self.resumed or choose_scale(
-            options.scale, self.full, self.mini, gpus, options.allow_cpu
-        )
+        return self.resumed or self.scales.choose(gpus, options.allow_cpu)
 
 
-def open_recipe(options: argparse.Namespace, only_plan: bool = False) -> Opened:
+def open_recipe(
+    options: argparse.Namespace, may_search: bool = True, only_plan: bool = False
+) -> Opened:
     """Read a command's recipe at both scales, and look at the folder that it would be run into.
 
-    Everything that may be wrong with either is said here, before anything slow is imported.
+    What is wrong with either on any hardware is said here, before anything slow is imported.
 
     Args:
         options: from `recipe_arguments`.
+        may_search: whether the recipe may have ranges.
         only_plan: whether nothing is going to be run, so that any folder will do.
     """
-    from raygpt.recipe.search_file import load_search_file
+    from raygpt.recipe.scale import Scales
     from raygpt.results.run_folder import refuse_existing, reopen_run
 
     overrides = [*options.set, *([f'name="{options.name}"'] if options.name else [])]
-    full, mini = (load_search_file(options.file, scale, overrides) for scale in ("full", "mini"))
-    folder = options.runs_dir / full.name
+    scales = Scales(options.file, overrides, options.scale)
+    first = scales.possible[0]
+    # What is resumed may have its ranges fixed by the --set's that it was started with.
+    if not may_search and not options.resume and all(found.ranges for found in scales.possible):
+        first.single_recipe()
+    folder = options.runs_dir / first.name
     resumed = None
     if options.resume:
         resumed = reopen_run(folder, options.file, overrides)
@@ -135,7 +137,7 @@ def open_recipe(options: argparse.Namespace, only_plan: bool = False) -> Opened:
             )
     elif not only_plan:
         refuse_existing(folder)
-    return Opened(full, mini, folder, overrides, resumed)
+    return Opened(scales, folder, overrides, resumed)
 
 
 def prepare_with_progress(

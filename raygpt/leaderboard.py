@@ -1,6 +1,7 @@
 """`python -m raygpt.leaderboard RUN …`: the trials of one or more runs, best first."""
 
 import argparse
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -8,8 +9,10 @@ from rich.console import Console
 from rich.text import Text
 
 from raygpt.command import run_command
+from raygpt.results.conditions import describe_none
 from raygpt.results.leaderboard import (
     FORMATS,
+    every_trial,
     leaderboard,
     linked_table,
     refuse_incomparable,
@@ -35,6 +38,8 @@ def main(arguments: list[str] | None = None) -> None:
         console.print(linked_table(frame, words=words), soft_wrap=True)
     else:
         print(render(frame, options.format, words=words))
+    if frame.empty and options.where:
+        print(describe_none(every_trial(runs), options.where), file=sys.stderr)
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:

@@ -18,14 +18,13 @@ def main(arguments: list[str] | None = None) -> None:
 
     from raygpt.data.inspection import describe_lengths, sample_documents
     from raygpt.data.spread import in_processes
-    from raygpt.recipe.scale import choose_scale
-    from raygpt.recipe.search_file import load_search_file
+    from raygpt.recipe.scale import Scales
     from raygpt.search import cluster
     from raygpt.search.preparation import in_ray_tasks
 
-    full, mini = (load_search_file(options.file, scale, options.set) for scale in ("full", "mini"))
+    scales = Scales(options.file, options.set, options.scale)
     joined = options.tasks is None and cluster.join_running_cluster()
-    search_file = choose_scale(options.scale, full, mini, cluster.gpus_at_hand(), allow_cpu=True)
+    search_file = scales.choose(cluster.gpus_at_hand(), allow_cpu=True)
     recipe = search_file.baseline()
     console = Console(highlight=False, markup=False, emoji=False)
     started = time.monotonic()

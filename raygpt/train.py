@@ -1,5 +1,6 @@
 """`python -m raygpt.train FILE`: train one recipe without ranges on this machine, without Ray."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -28,7 +29,7 @@ TRIAL = "0000"
 def main(arguments: list[str] | None = None) -> int:
     """Train or resume; the run folder is that of a search of one trial."""
     options = recipe_arguments("train", __doc__).parse_args(arguments)
-    opened = open_recipe(options)
+    opened = open_recipe(options, may_search=False)
 
     from raygpt.results.run_folder import create_run, hold_run, refuse_other_kind
 
@@ -38,8 +39,6 @@ def main(arguments: list[str] | None = None) -> int:
         if is_finished(opened.folder):
             print(f"Nothing to do: the run in {opened.folder} has come to its end already.")
             return 0
-    elif opened.mini.ranges:
-        opened.full.single_recipe()
 
     import torch
     from rich.console import Console
@@ -55,11 +54,14 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = opened.at_hand(options, gpus)
     recipe = without_cooldowns(chosen.single_recipe())
     dataset = prepare_with_progress(recipe.data, budget.budget_tokens(recipe), console)
-    what = scale.describe_scale(chosen, opened.full, gpus, "one run of")
+    what = opened.scales.describe(chosen, gpus, "one run of")
     line = f"Found {'a' if gpus else 'no'} GPU: {what}"
     if not gpus:
-        rate = measure_pace(recipe, torch.get_num_threads()).tokens_per_second
+        rate = measure_pace(recipe).tokens_per_second
         line += f", {scale.describe_seconds(budget.budget_tokens(recipe) / rate)}"
+        cpus = recipe.search.cpus_per_worker
+        if cpus < os.cpu_count():
+            line += f" on {cpus:g} of {os.cpu_count()} CPU cores (search.cpus_per_worker)"
     console.print(f"{line}.\n{scale.describe_budget(recipe, len(dataset.train))}", soft_wrap=True)
 
     run = TrainingRun(recipe, dataset)

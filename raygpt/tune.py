@@ -62,8 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         pace = None if opened.resumed else cluster_pace(recipe, needed, at_once)
     plan = make_plan(search_file, at_once, needed, pace)
-    line = f"{cluster.describe_hardware(gpus)}: " + scale.describe_scale(
-        search_file, opened.full, gpus, f"{search_file.search.trials} trials of up to"
+    line = f"{cluster.describe_hardware(gpus)}: " + opened.scales.describe(
+        search_file, gpus, f"{search_file.search.trials} trials of up to"
     )
     if pace:
         line += f", {scale.describe_seconds(plan.expected.seconds)}"

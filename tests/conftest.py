@@ -3,7 +3,6 @@ import random
 import signal
 
 import pytest
-import torch
 
 from raygpt import train
 from raygpt.training.probe import Pace
@@ -31,16 +30,7 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def one_thread():
-    """The models are so small that threads would only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="session")
-def trained_run(one_thread, tmp_path_factory):
+def trained_run(tmp_path_factory):
     """The folder of a finished run of `raygpt.train`, 60 steps; texts.jsonl and cache lie beside
     it. Not to be changed.
     """

@@ -167,6 +167,17 @@ def test_a_condition_that_is_none(runs):
     )
 
 
+def test_where_nothing_is_found_it_is_said_what_there_is(runs):
+    wanted = ("status = complete", "bits_per_byte < 1.5", "error = x")
+    options = [part for condition in wanted for part in ("--where", condition)]
+    done = command(runs / "lr_sched", *options, "--format", "json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, [])
+    assert done.stderr == (
+        "No trial meets --where 'status = complete' --where 'bits_per_byte < 1.5' --where "
+        "'error = x': status is completed; bits_per_byte is 1.25 to 1.75; error is missing\n"
+    )
+
+
 def test_a_watch_is_of_a_table(runs, capsys):
     with pytest.raises(SystemExit) as error:
         main([str(runs / "lr_sched"), "--watch", "--format", "json"])

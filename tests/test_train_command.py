@@ -47,8 +47,6 @@ def file(tmp_path, corpus, cache, monkeypatch):
     """The recipe in a folder of its own, where the commands run."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RAYGPT_CACHE", str(cache))
-    # Threads that wait for each other take most of the time of a model this small.
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     path = tmp_path / "tiny.yaml"
     path.write_text(RECIPE.format(corpus))
@@ -65,8 +63,6 @@ def main(file, monkeypatch, capsys):
     pace = Pace(tokens_per_second=1000.0, evaluation_seconds=1.0)
     monkeypatch.setattr("raygpt.training.probe.measure_pace", lambda *_: pace)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
 
     def run(*arguments):
         try:
@@ -76,8 +72,7 @@ def main(file, monkeypatch, capsys):
                 signal.signal(number, handler)
         return status, capsys.readouterr().out
 
-    yield run
-    torch.set_num_threads(threads)
+    return run
 
 
 def refusal(main, *arguments):
@@ -125,12 +120,13 @@ def undisturbed(main, file, tmp_path):
     return tmp_path / "runs" / "undisturbed"
 
 
-def test_a_whole_run(main, file, tmp_path):
+def test_a_whole_run(main, file, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
     status, printed = main(file)
     assert status == 0
     lines = printed.splitlines()
     assert lines[0].startswith(f"Found no GPU: running {file} in full (one run of 960 tokens; ")
-    assert lines[0].endswith(", about 10 seconds.")
+    assert lines[0].endswith(", about 10 seconds on 1 of 4 CPU cores (search.cpus_per_worker).")
     assert lines[1] == "The budget is 960 tokens: 10 steps of 96."
     tokens = [line.split()[0] for line in lines[2:-1]]
     assert tokens == ["192", "384", "480", "576", "768", "960"]

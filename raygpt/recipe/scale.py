@@ -1,58 +1,98 @@
 """Full or mini: which scale of a recipe the hardware is for, and what that will take."""
 
+from collections.abc import Iterable
+from pathlib import Path
+
 from raygpt.errors import UserError
 from raygpt.recipe.budget import budget_tokens, tokens_per_step
+from raygpt.recipe.errors import RecipeError, all_of
 from raygpt.recipe.schema import Recipe
-from raygpt.recipe.search_file import SearchFile
+from raygpt.recipe.search_file import SCALES, SearchFile, load_search_file
 
 
-def choose_scale(
-    asked: str, full: SearchFile, mini: SearchFile, gpus: float, allow_cpu: bool
-) -> SearchFile:
-    """The search file at the scale to run it at.
+class Scales:
+    """A recipe file at its full and its mini scale, equal where it has no mini section.
+
+    What `--set` gives may be impossible at one of them only. That is an error where this one is
+    run, and only there.
 
     Args:
-        asked: "full", "mini", or "auto": the mini scale where there is one and no GPU.
-        full, mini: the search file at either scale; equal where it has no mini section.
-        gpus: at hand.
-        allow_cpu: whether "full" may run without one.
+        path: of the file.
+        overrides: each `KEY=VALUE`.
+        asked: "full", "mini", or "auto": the mini scale where there is no GPU.
 
     Raises:
-        UserError: there is no mini section, or no GPU for the full scale.
+        RecipeError: what was asked for cannot be run on any hardware.
     """
-    if asked == "mini" and full == mini:
-        raise UserError(
-            f"--scale mini: {full.path} has no mini section, or one that changes nothing; let it "
-            f"say what replaces the full scale's values, or leave --scale out to run it as it is"
+
+    def __init__(self, path: str | Path, overrides: Iterable[str] = (), asked: str = "auto"):
+        self.asked = asked
+        self._files: dict[str, SearchFile] = {}
+        self._errors: dict[str, RecipeError] = {}
+        for scale in SCALES:
+            try:
+                self._files[scale] = load_search_file(path, scale, overrides)
+            except RecipeError as error:
+                self._errors[scale] = error
+        wanted = SCALES if asked == "auto" else (asked,)
+        if all(scale in self._errors for scale in wanted):
+            lines = (str(self._errors[scale]).splitlines() for scale in wanted)
+            raise all_of([line for of_scale in lines for line in of_scale])
+
+    @property
+    def possible(self) -> list[SearchFile]:
+        """The file at the scales, full before mini, that it has without an error."""
+        return list(self._files.values())
+
+    def choose(self, gpus: float, allow_cpu: bool) -> SearchFile:
+        """The file at the scale to run it at.
+
+        Args:
+            gpus: at hand.
+            allow_cpu: whether the full scale may be asked for without one.
+
+        Raises:
+            UserError: there is no mini section, no GPU for the full scale, or an error in the file
+                at this scale.
+        """
+        full, mini = map(self._files.get, SCALES)
+        if self.asked == "mini" and full == mini:
+            raise UserError(
+                f"--scale mini: {mini.path} has no mini section, or one that changes nothing; let "
+                f"it say what replaces the full scale's values, or leave --scale out to run it as "
+                f"it is"
+            )
+        if self.asked == "full" and not gpus and not allow_cpu:
+            recipe = full.baseline()
+            raise UserError(
+                f"--scale full needs a GPU, and there is none here: {budget_tokens(recipe):,} "
+                f"tokens through a model {recipe.model.d_model} wide with {recipe.model.n_layers} "
+                f"layers take a CPU long; use --scale mini, or add --allow-cpu to insist"
+            )
+        chosen = self.asked
+        if chosen == "auto":
+            chosen = "full" if gpus else "mini"
+        if chosen in self._errors:
+            raise self._errors[chosen]
+        return self._files[chosen]
+
+    def describe(self, search_file: SearchFile, gpus: float, trials: str) -> str:
+        """What runs on the hardware at hand, and how another scale is forced.
+
+        Args:
+            search_file: at the scale that runs.
+            gpus: at hand.
+            trials: how many runs of it, in words.
+        """
+        recipe = search_file.baseline()
+        trials = f"{trials} {budget_tokens(recipe):,} tokens"
+        model = (
+            f"{recipe.model.d_model} wide, {recipe.model.n_layers} layers, on {recipe.data.corpus}"
         )
-    if asked == "full" and not gpus and not allow_cpu:
-        recipe = full.baseline()
-        raise UserError(
-            f"--scale full needs a GPU, and there is none here: {budget_tokens(recipe):,} tokens "
-            f"through a model {recipe.model.d_model} wide with {recipe.model.n_layers} layers "
-            f"take a CPU long; use --scale mini, or add --allow-cpu to insist"
-        )
-    if asked == "auto":
-        return full if gpus else mini
-    return mini if asked == "mini" else full
-
-
-def describe_scale(search_file: SearchFile, full: SearchFile, gpus: float, trials: str) -> str:
-    """What runs on the hardware at hand, and how another scale is forced.
-
-    Args:
-        search_file: at the chosen scale.
-        full: at the full scale.
-        gpus: at hand.
-        trials: how many runs of it, in words.
-    """
-    recipe = search_file.baseline()
-    trials = f"{trials} {budget_tokens(recipe):,} tokens"
-    model = f"{recipe.model.d_model} wide, {recipe.model.n_layers} layers, on {recipe.data.corpus}"
-    if search_file == full or search_file.scale == "full":
-        return f"running {full.path} in full ({trials}; {model})"
-    force = "--scale full" + ("" if gpus else " --allow-cpu")
-    return f"running the mini scale instead ({trials}; {model}; {force} forces the full one)"
+        if search_file.scale == "full" or search_file == self._files.get("full"):
+            return f"running {search_file.path} in full ({trials}; {model})"
+        force = "--scale full" + ("" if gpus else " --allow-cpu")
+        return f"running the mini scale instead ({trials}; {model}; {force} forces the full one)"
 
 
 def describe_budget(recipe: Recipe, available: int | None) -> str:

@@ -260,13 +260,16 @@ class Search(Section):
     )
     seed: Count = Field(0, ge=0, lt=2**32, description="Seed of the sampler.")
     workers_per_trial: Count = Field(1, ge=1, description="Processes that train one trial.")
-    cpus_per_worker: Number | None = Field(
-        None, gt=0, description="CPU cores of a worker; null is what suits the hardware."
+    cpus_per_worker: Number = Field(
+        1.0,
+        gt=0,
+        description="CPU cores of a worker, which are its threads in torch. On a CPU the figures "
+        "depend on it in their last digits.",
     )
     gpus_per_worker: Annotated[Number | None, AfterValidator(_whole_above_one)] = Field(
         None,
         ge=0,
-        description="GPUs of a worker, below 1 a share of one; null is what suits the hardware.",
+        description="GPUs of a worker, below 1 a share of one; null is one where there are any.",
     )
     concurrent: Count | None = Field(
         None, ge=1, description="Most trials at once; null is what the cluster has room for."

@@ -3,6 +3,7 @@
 import contextlib
 import operator
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -55,6 +56,31 @@ def select(frame: pd.DataFrame, condition: str) -> tuple[pd.DataFrame, str]:
     value = _value(kind, text, f"{option}: {column}")
     holds = present.map(lambda found: bool(OPERATORS[compare](found, value))).astype(bool)
     return frame.loc[holds.reindex(frame.index, fill_value=False)], column
+
+
+def describe_none(frame: pd.DataFrame, conditions: Sequence[str]) -> str:
+    """That no row meets all conditions, and which values there are.
+
+    Args:
+        frame: a table, of which `select` has taken each condition.
+        conditions: as for `select`.
+    """
+    asked = " ".join(f"--where '{condition}'" for condition in conditions)
+    names = [_CONDITION.fullmatch(condition)[1] for condition in conditions]
+    columns = dict.fromkeys(find_column(frame, name, asked) for name in names)
+    found = "; ".join(f"{column} is {_found(frame[column].dropna())}" for column in columns)
+    return f"No trial meets {asked}: {found}"
+
+
+def _found(present: pd.Series) -> str:
+    """The values of a column, as roughly as they fit on a line."""
+    if present.empty:
+        return "missing"
+    if pd.api.types.infer_dtype(present) in _NUMBERS:
+        return f"{present.min():g} to {present.max():g}"
+    values = sorted(map(str, present.unique()))
+    few = values if len(values) <= 8 else [*values[:7], "…"]
+    return ", ".join(few)
 
 
 def find_column(frame: pd.DataFrame, name: str, option: str) -> str:

@@ -58,14 +58,7 @@ def leaderboard(
     Raises:
         UserError: there is no such column, or a condition is none.
     """
-    frames = [with_gains(ranked(results.trials), results) for results in runs]
-    frame = frames[0]
-    if len(runs) > 1:
-        for name, each in zip(run_names(runs), frames, strict=True):
-            each.insert(0, "run", name)
-        # Of empty columns pandas cannot tell the type, and says so.
-        frame = pd.concat([each.dropna(axis="columns", how="all") for each in frames])
-        frame = in_order(frame.reindex(columns=list(dict.fromkeys(itertools.chain(*frames)))))
+    frame = every_trial(runs)
     searched = list(dict.fromkeys(itertools.chain(*(results.searched for results in runs))))
     columns = [name for name in SHOWN if name in frame]
     asked = []
@@ -83,6 +76,18 @@ def leaderboard(
     columns += asked
     columns += [name for name in ("folder", "error") if frame[name].notna().any()]
     return frame[list(dict.fromkeys(columns))].head(top if top is not None else len(frame))
+
+
+def every_trial(runs: Sequence[Results]) -> pd.DataFrame:
+    """The rows that `leaderboard` chooses from, with all their columns."""
+    frames = [with_gains(ranked(results.trials), results) for results in runs]
+    if len(runs) == 1:
+        return frames[0]
+    for name, each in zip(run_names(runs), frames, strict=True):
+        each.insert(0, "run", name)
+    # Of empty columns pandas cannot tell the type, and says so.
+    frame = pd.concat([each.dropna(axis="columns", how="all") for each in frames])
+    return in_order(frame.reindex(columns=list(dict.fromkeys(itertools.chain(*frames)))))
 
 
 def run_names(runs: Sequence[Results]) -> list[str]:

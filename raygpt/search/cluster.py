@@ -154,10 +154,10 @@ def describe_hardware(gpus: float) -> str:
 
 
 def placement(search: Search, gpus: float) -> Placement:
-    """What a trial of this search takes, where its recipe leaves that open: a CPU, and a GPU."""
+    """What a trial of this search takes; by default a GPU, too, where there are any."""
     return Placement(
         workers=search.workers_per_trial,
-        cpus=1 if search.cpus_per_worker is None else search.cpus_per_worker,
+        cpus=search.cpus_per_worker,
         gpus=min(1, gpus) if search.gpus_per_worker is None else search.gpus_per_worker,
     )
 

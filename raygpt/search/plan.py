@@ -163,14 +163,12 @@ def describe_plan(made: SearchPlan, gpu_hour_price: float | None) -> str:
                 )
             )
         if gpu_hour_price is not None:
-            lines.append(
-                (
-                    "cost",
-                    f"{expected.gpu_hours * gpu_hour_price:,.2f} expected, "
-                    f"{largest.gpu_hours * gpu_hour_price:,.2f} at most, at {gpu_hour_price:g} a "
-                    f"GPU-hour",
-                )
+            costs = (
+                f"{expected.gpu_hours * gpu_hour_price:,.2f} expected, "
+                f"{largest.gpu_hours * gpu_hour_price:,.2f} at most, at {gpu_hour_price:g} a "
+                f"GPU-hour"
             )
+            lines.append(("cost", costs if made.gpus else "not known, as no GPU was found"))
     return "\n".join(f"{name:<14}{text}" for name, text in lines)
 
 

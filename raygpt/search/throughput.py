@@ -36,8 +36,7 @@ def cluster_pace(recipe: Recipe, needed: Placement, at_once: int) -> Pace | None
     if not probes:
         return None
     probe = ray.remote(num_cpus=needed.cpus, num_gpus=needed.gpus, max_retries=0)(measure_pace)
-    threads = max(1, int(needed.cpus))
-    asked = [probe.remote(recipe, threads) for _ in range(probes)]
+    asked = [probe.remote(recipe) for _ in range(probes)]
     ended, waiting = ray.wait(asked, num_returns=probes, timeout=PATIENCE_SECONDS)
     for task in waiting:
         ray.cancel(task, force=True)

@@ -98,7 +98,6 @@ def train_worker(config: dict[str, Any]) -> None:
     """The training loop of one worker of a trial."""
     # In local mode the trial's session is Tune's, in a worker group it is Train's.
     send = ray.train.report if config["workers"] > 1 else tune.report
-    torch.set_num_threads(max(1, int(config["cpus"])))
     recipe = Recipe.model_validate_json(config["recipe"])
     run = TrainingRun(recipe, config["tokens"].open(), ray.train.torch.get_device())
     try:

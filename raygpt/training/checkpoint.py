@@ -85,12 +85,12 @@ def load_model(folder: Path) -> TrainedModel:
     state = read_state(folder, mapped=True)
     try:
         of = state["origin"]
-    except KeyError:
+        recipe = Recipe.model_validate_json(of["recipe"])
+    except (KeyError, ValueError):
         raise UserError(
-            f"{folder / CHECKPOINT_FILE}: was saved by an earlier version of raygpt, without its "
-            f"tokenizer; train its recipe again"
+            f"{folder / CHECKPOINT_FILE}: was saved by another version of raygpt, with another "
+            f"recipe's settings or without its tokenizer; train its recipe again"
         ) from None
-    recipe = Recipe.model_validate_json(of["recipe"])
     tokenizer = Tokenizer(*(of["tokenizer"][name].encode() for name in TOKENIZER_FILES))
     gpt = GPT(recipe.model, tokenizer.vocab_size, recipe.data.context)
     gpt.load_state_dict(state["state"]["model"])

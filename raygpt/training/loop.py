@@ -96,7 +96,8 @@ class TrainingRun:
 
     In a process group of several workers each takes its own sequences of every batch; gradients
     and figures are summed over them, so that the worker count changes no result beyond dropout's
-    masks and floating-point noise.
+    masks and floating-point noise. The process computes with the recipe's number of threads from
+    then on.
 
     Args:
         recipe: without ranges.
@@ -118,6 +119,8 @@ class TrainingRun:
         self.recipe = recipe
         self.dataset = dataset
         self.device = device or default_device()
+        # Sums depend on the number of threads, and a recipe's figures must not on the machine's.
+        torch.set_num_threads(max(1, int(recipe.search.cpus_per_worker)))
         if self.device.type == "cpu":
             keep_freed_memory()
         self.plan = segments(recipe, rung_metrics)

@@ -27,13 +27,12 @@ class Pace:
     """One look at the whole validation set."""
 
 
-def measure_pace(recipe: Recipe, threads: int) -> Pace:
+def measure_pace(recipe: Recipe) -> Pace:
     """Train for a few seconds in this process, after one step to warm up, and evaluate once.
 
     Raises:
         MicroBatchTooLarge: the micro-batch does not fit in the device's memory.
     """
-    torch.set_num_threads(threads)
     # Random tokens teach nothing, and at the recipe's own rate the model might well diverge.
     training = recipe.training.model_copy(update={"learning_rate": 1e-9})
     run = TrainingRun(recipe.model_copy(update={"training": training}), _random_tokens(recipe))

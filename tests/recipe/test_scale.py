@@ -2,6 +2,7 @@ import pytest
 
 from raygpt.errors import UserError
 from raygpt.recipe import scale
+from raygpt.recipe.errors import RecipeError
 from raygpt.recipe.search_file import load_search_file
 
 SEARCH = """\
@@ -12,13 +13,15 @@ training: {tokens: 3M, batch_tokens: 2K, learning_rate: {loguniform: [2e-4, 4e-3
 MINI = "mini:\n  training: {tokens: 1M, batch_tokens: 1K}\n"
 
 
-@pytest.fixture
-def both(written):
-    """The search at either scale."""
+TOO_SMALL = "training.tokens=2500"  # for two rungs of the full scale
 
-    def load(text=SEARCH + MINI, *overrides):
-        path = written(text)
-        return [load_search_file(path, name, overrides) for name in ("full", "mini")]
+
+@pytest.fixture
+def scales_of(written):
+    """The scales of a search file, by what is asked for."""
+
+    def load(asked="auto", *overrides, text=SEARCH + MINI):
+        return scale.Scales(written(text), overrides, asked)
 
     return load
 
@@ -37,13 +40,13 @@ def both(written):
         ("mini", 0, True, "mini"),
     ],
 )
-def test_the_scale_follows_from_hardware_and_wish(both, asked, gpus, cpu, chosen):
-    assert scale.choose_scale(asked, *both(), gpus, cpu).scale == chosen
+def test_the_scale_follows_from_hardware_and_wish(scales_of, asked, gpus, cpu, chosen):
+    assert scales_of(asked).choose(gpus, cpu).scale == chosen
 
 
-def test_full_without_a_gpu_is_refused_with_the_reason(both):
+def test_full_without_a_gpu_is_refused_with_the_reason(scales_of):
     with pytest.raises(UserError) as error:
-        scale.choose_scale("full", *both(), 0, False)
+        scales_of("full").choose(0, False)
     message = str(error.value)
     assert "needs a GPU" in message
     assert "2,999,808 tokens" in message
@@ -52,34 +55,63 @@ def test_full_without_a_gpu_is_refused_with_the_reason(both):
     assert "--allow-cpu" in message
 
 
-def test_a_file_without_mini_runs_as_it_is(both):
-    full, mini = both(SEARCH)
-    assert scale.choose_scale("auto", full, mini, 0, False) == full
+def test_a_file_without_mini_runs_as_it_is(scales_of, written):
+    chosen = scales_of(text=SEARCH).choose(0, False)
+    assert chosen == load_search_file(written(SEARCH))
 
 
-def test_mini_without_a_mini_section_is_refused(both):
+def test_mini_without_a_mini_section_is_refused(scales_of):
     with pytest.raises(UserError, match=r"--scale mini: .*x\.yaml has no mini section"):
-        scale.choose_scale("mini", *both(SEARCH), 0, False)
-    same = both(SEARCH + MINI, "training.tokens=1M", "training.batch_tokens=1K")
+        scales_of("mini", text=SEARCH).choose(0, False)
+    same = scales_of("mini", "training.tokens=1M", "training.batch_tokens=1K")
     with pytest.raises(UserError, match="or one that changes nothing"):
-        scale.choose_scale("mini", *same, 0, False)
+        same.choose(0, False)
 
 
-def test_what_runs_is_described(both):
-    full, mini = both()
-    text = scale.describe_scale(full, full, 1, "32 trials of up to")
+def test_what_is_impossible_at_one_scale_is_an_error_only_there(scales_of):
+    scales = scales_of("auto", TOO_SMALL)
+    assert scales.choose(0, False).fixed["training.tokens"] == 2500
+    assert [found.scale for found in scales.possible] == ["mini"]
+    with pytest.raises(RecipeError, match="two rungs"):
+        scales.choose(1, False)
+    assert scales_of("mini", TOO_SMALL).choose(1, False).scale == "mini"
+
+
+@pytest.mark.parametrize(
+    ("asked", "override"), [("full", TOO_SMALL), ("auto", "training.tokens=500"), ("mini", "x=1")]
+)
+def test_what_is_impossible_on_any_hardware_is_an_error_at_once(scales_of, asked, override):
+    with pytest.raises(RecipeError):
+        scales_of(asked, override)
+
+
+def test_an_error_at_both_scales_is_said_once_and_others_each(scales_of):
+    with pytest.raises(RecipeError) as error:
+        scales_of("auto", "training.tokens=500", "model.d_modle=3")
+    lines = str(error.value).splitlines()
+    assert sum("d_modle" in line for line in lines) == 1
+    assert [line for line in lines if "2000" in line and "1000" not in line]
+    assert [line for line in lines if "1000" in line and "2000" not in line]
+
+
+def test_what_runs_is_described(scales_of):
+    scales = scales_of()
+    full, mini = scales.possible
+    text = scales.describe(full, 1, "32 trials of up to")
     assert text.startswith("running ")
     assert text.endswith(
         "x.yaml in full (32 trials of up to 2,999,808 tokens; 64 wide, 3 layers, on sample)"
     )
-    text = scale.describe_scale(mini, full, 0, "one run of")
+    text = scales.describe(mini, 0, "one run of")
     assert text.startswith("running the mini scale instead (one run of 1,000,448 tokens; 64 wide")
     assert "--scale full --allow-cpu forces the full one" in text
-    assert "--scale full forces the full one" in scale.describe_scale(mini, full, 1, "one run of")
+    assert "--scale full forces the full one" in scales.describe(mini, 1, "one run of")
+    same = scales_of(text=SEARCH)
+    assert "in full" in same.describe(same.choose(0, False), 0, "one run of")
 
 
-def test_rounding_and_epochs_are_described(both):
-    recipe = both()[1].baseline()
+def test_rounding_and_epochs_are_described(scales_of):
+    recipe = scales_of().choose(0, False).baseline()
     text = scale.describe_budget(recipe, 10_000_000)
     assert text == "The budget is 1,000,448 tokens: 977 steps of 1,024 (1,000,000 asked for)."
     text = scale.describe_budget(recipe, 400_000)

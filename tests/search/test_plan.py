@@ -74,6 +74,11 @@ def test_a_plan_says_all_that_it_knows(make_search):
     assert rows["cost"].startswith(f"{made.expected.gpu_hours * 2.5:,.2f} expected")
 
 
+def test_without_gpus_nothing_is_said_to_cost_nothing(make_search, needed):
+    text = describe_plan(make_plan(make_search(), 2, needed, PACE), gpu_hour_price=2.5)
+    assert text.splitlines()[-1] == "cost          not known, as no GPU was found"
+
+
 def test_a_plan_without_a_measurement_says_what_to_do(make_search, needed):
     made = make_plan(make_search(), 2, needed, None)
     assert made.expected == Spending(made.plan.tokens, None, None)

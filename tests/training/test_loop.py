@@ -286,6 +286,16 @@ def test_the_seed_decides_all_numbers(recipe_of, dataset):
         assert ours["train_bits_per_token"] != theirs["train_bits_per_token"]
 
 
+@pytest.mark.parametrize(("cpus", "threads"), [(1, 1), (2, 2), (0.5, 1)])
+def test_the_threads_are_the_recipes_whatever_the_machine_has(recipe_of, dataset, cpus, threads):
+    torch.set_num_threads(3)
+    try:
+        TrainingRun(recipe_of(search={"cpus_per_worker": cpus}), dataset)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(1)
+
+
 def test_dropouts_masks_are_new_at_every_step_and_micro_batch_and_seed(recipe_of, dataset):
     masks = []
     for seed in (0, 1):

@@ -1,7 +1,6 @@
 from types import SimpleNamespace
 
 import pytest
-import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from raygpt.training import probe
@@ -30,7 +29,7 @@ def passes(monkeypatch):
 
 
 def test_the_rate_is_that_of_the_steps_after_the_first(recipe_of, passes):
-    pace = measure_pace(recipe_of(), threads=1)
+    pace = measure_pace(recipe_of())
     assert pace.tokens_per_second == 64
     # One to warm up, and three seconds.
     assert passes[True] == [4, 4, 4, 4]
@@ -38,23 +37,15 @@ def test_the_rate_is_that_of_the_steps_after_the_first(recipe_of, passes):
 
 def test_an_evaluation_is_scaled_to_the_whole_validation_set(recipe_of, passes):
     # Two micro-batches of 4 windows of 16 tokens, where there are 600 tokens.
-    assert measure_pace(recipe_of(), threads=1).evaluation_seconds == 2 * 600 / 128
+    assert measure_pace(recipe_of()).evaluation_seconds == 2 * 600 / 128
     assert passes[False] == 2 * [4, 4]  # once to warm up
 
 
 def test_a_budget_shorter_than_the_measurement_will_do(recipe_of, passes):
     recipe = recipe_of(training={"tokens": 64}, search={"rungs": [1]})
-    assert 0 < measure_pace(recipe, threads=1).tokens_per_second < 1e9
+    assert 0 < measure_pace(recipe).tokens_per_second < 1e9
 
 
 def test_nothing_is_prepared(recipe_of, passes):
     recipe = recipe_of(data={"corpus": "jsonl:/nowhere/*.jsonl", "tokenizer": "bpe-300"})
-    assert measure_pace(recipe, threads=1).tokens_per_second > 0
-
-
-def test_the_threads_are_those_asked_for(recipe_of, passes):
-    try:
-        measure_pace(recipe_of(), threads=2)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(1)
+    assert measure_pace(recipe).tokens_per_second > 0

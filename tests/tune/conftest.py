@@ -5,7 +5,6 @@ import signal
 from pathlib import Path
 
 import pytest
-import torch
 
 from raygpt import train
 from raygpt.results.tables import load_results
@@ -48,14 +47,9 @@ def place(tmp_path_factory, environment):
     environment.chdir(folder)
     environment.setenv("RAYGPT_CACHE", str(folder / "cache"))
     environment.setenv("CUDA_VISIBLE_DEVICES", "")
-    # Threads that wait for each other take most of the time of a model this small.
-    environment.setenv("OMP_NUM_THREADS", "1")
     environment.delenv("RAY_ADDRESS", raising=False)
     environment.setenv("RAY_OVERRIDE_RESOURCES", '{"CPU": 2}')
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield folder
-    torch.set_num_threads(threads)
+    return folder
 
 
 @pytest.fixture(scope="module")
