@@ -72,6 +72,35 @@ def test_the_winner_and_an_honest_word_on_it(page, hundred):
     assert "search.confirm={top: 3, seeds: 3}" in text_of(page, "next")
 
 
+def test_how_far_the_best_is_ahead(page, hundred):
+    completed = hundred.trials.query("status == 'completed'")["bits_per_byte"].sort_values()
+    ahead = completed.iloc[1] - completed.iloc[0]
+    words = text_of(page, "won")
+    assert f"{ahead:.4f} bits per byte fewer than the next, of one run each" in words
+
+
+def test_what_stopping_saved_is_net_of_cooldowns(page, hundred):
+    counts = hundred.trials["status"].value_counts()
+    completed, stopped = counts["completed"], counts["stopped"]
+    rung, budget = 399_872, 1_200_128
+    cooldown = rung // 2  # which the trials that go on train beside their trunk
+    spent = stopped * rung + completed * (budget + cooldown)
+    whole = (stopped + completed) * budget
+    assert (
+        f"{stopped} trials stopped early: the {stopped + completed} together trained on "
+        f"{1 - spent / whole:.0%} less than the {whole:,} tokens"
+    ) in text_of(page, "cost")
+
+
+def test_the_values_of_the_best_stand_beside_those_of_all(page, hundred):
+    tried = hundred.trials["model.dropout"]
+    best = hundred.trials.query("status == 'completed'").nsmallest(5, "bits_per_byte")
+    ranges = (f"{each.min():.3g} to {each.max():.3g}" for each in (best["model.dropout"], tried))
+    words = text_of(page, "region")
+    assert "the best 5 trials all 100 trials" in words
+    assert f"dropout {hundred.best['model.dropout']:.3g} {' '.join(ranges)}" in words
+
+
 def test_confirmed_runs_are_what_wins(confirmed):
     run = load_results(confirmed)
     page = render_report(run)
