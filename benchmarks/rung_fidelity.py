@@ -42,12 +42,9 @@ def configurations(search_file: Any, count: int, seed: int) -> Iterator[dict[str
 
 def measure(number: int, values: dict[str, Any], recipe_json: str) -> list[dict[str, Any]]:
     """Train one configuration; a row for each metric at each rung."""
-    import torch
-
     from raygpt.data.prepare import prepare
     from raygpt.training.loop import TrainingDiverged, TrainingRun
 
-    torch.set_num_threads(1)
     recipe = Recipe.model_validate_json(recipe_json)
     run = TrainingRun(recipe, prepare(recipe.data, budget_tokens(recipe)), rung_metrics=METRICS)
     rows = []

@@ -34,12 +34,15 @@ def main(arguments: list[str] | None = None) -> None:
         return
     runs = load_runs(options)
     frame, words = leaderboard(runs, options.sort, options.top, options.where), conclusions(runs)
+    nothing = ""
+    if frame.empty and options.where:
+        nothing = describe_none(every_trial(runs), options.where)
     if options.format == "table" and console.is_terminal:
         console.print(linked_table(frame, words=words), soft_wrap=True)
     else:
         print(render(frame, options.format, words=words))
-    if frame.empty and options.where:
-        print(describe_none(every_trial(runs), options.where), file=sys.stderr)
+    if nothing:
+        print(nothing, file=sys.stderr)
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:

@@ -46,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     from raygpt.results.event_files import EventFiles
     from raygpt.results.files import CHECKPOINT_FOLDER
     from raygpt.results.tables import RunTables
+    from raygpt.training.hardware import set_threads
     from raygpt.training.loop import TrainingRun
     from raygpt.training.probe import measure_pace
 
@@ -59,9 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
     if not gpus:
         rate = measure_pace(recipe).tokens_per_second
         line += f", {scale.describe_seconds(budget.budget_tokens(recipe) / rate)}"
-        cpus = recipe.search.cpus_per_worker
-        if cpus < os.cpu_count():
-            line += f" on {cpus:g} of {os.cpu_count()} CPU cores (search.cpus_per_worker)"
+        threads = set_threads(recipe.search.cpus_per_worker)
+        line += f" with {threads} of {os.cpu_count()} CPU cores (search.cpus_per_worker)"
     console.print(f"{line}.\n{scale.describe_budget(recipe, len(dataset.train))}", soft_wrap=True)
 
     run = TrainingRun(recipe, dataset)

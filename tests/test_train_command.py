@@ -126,7 +126,7 @@ def test_a_whole_run(main, file, tmp_path, monkeypatch):
     assert status == 0
     lines = printed.splitlines()
     assert lines[0].startswith(f"Found no GPU: running {file} in full (one run of 960 tokens; ")
-    assert lines[0].endswith(", about 10 seconds on 1 of 4 CPU cores (search.cpus_per_worker).")
+    assert lines[0].endswith(", about 10 seconds with 1 of 4 CPU cores (search.cpus_per_worker).")
     assert lines[1] == "The budget is 960 tokens: 10 steps of 96."
     tokens = [line.split()[0] for line in lines[2:-1]]
     assert tokens == ["192", "384", "480", "576", "768", "960"]
@@ -340,6 +340,7 @@ def test_every_bad_input_is_one_message(file, tmp_path):
         "--set training.tokns=1: training.tokns: unknown key": [file, "--set", "training.tokns=1"],
         "a-file/tiny cannot be made": [file, "--runs-dir", "a-file"],
         "runs/tiny is not a run folder": [file, "--resume"],
+        "is a search; to train one": [file, "--set", "model.dropout={uniform: [0, 0.2]}"],
     }
     started = {message: command(*arguments) for message, arguments in attempts.items()}
     for message, process in started.items():

@@ -27,6 +27,7 @@ class Scales:
 
     def __init__(self, path: str | Path, overrides: Iterable[str] = (), asked: str = "auto"):
         self.asked = asked
+        self._wanted = SCALES if asked == "auto" else (asked,)
         self._files: dict[str, SearchFile] = {}
         self._errors: dict[str, RecipeError] = {}
         for scale in SCALES:
@@ -34,15 +35,21 @@ class Scales:
                 self._files[scale] = load_search_file(path, scale, overrides)
             except RecipeError as error:
                 self._errors[scale] = error
-        wanted = SCALES if asked == "auto" else (asked,)
-        if all(scale in self._errors for scale in wanted):
-            lines = (str(self._errors[scale]).splitlines() for scale in wanted)
-            raise all_of([line for of_scale in lines for line in of_scale])
+        if all(scale in self._errors for scale in self._wanted):
+            lines = {scale: str(self._errors[scale]).splitlines() for scale in self._wanted}
+            shared = set.intersection(*map(set, lines.values()))
+            raise all_of(
+                [
+                    line if line in shared else f"at the {scale} scale: {line}"
+                    for scale in self._wanted
+                    for line in lines[scale]
+                ]
+            )
 
     @property
     def possible(self) -> list[SearchFile]:
-        """The file at the scales, full before mini, that it has without an error."""
-        return list(self._files.values())
+        """The file at the scales, full before mini, that it may come to without an error."""
+        return [self._files[scale] for scale in self._wanted if scale in self._files]
 
     def choose(self, gpus: float, allow_cpu: bool) -> SearchFile:
         """The file at the scale to run it at.
@@ -91,8 +98,10 @@ class Scales:
         )
         if search_file.scale == "full" or search_file == self._files.get("full"):
             return f"running {search_file.path} in full ({trials}; {model})"
-        force = "--scale full" + ("" if gpus else " --allow-cpu")
-        return f"running the mini scale instead ({trials}; {model}; {force} forces the full one)"
+        if "full" in self._files:
+            allow = "" if gpus else " --allow-cpu"
+            model += f"; --scale full{allow} forces the full one"
+        return f"running the mini scale instead ({trials}; {model})"
 
 
 def describe_budget(recipe: Recipe, available: int | None) -> str:

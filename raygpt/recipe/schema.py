@@ -119,6 +119,11 @@ def _run_folders(value: Any) -> tuple[str, ...]:
     return tuple(_absolute(folder) for folder in value)
 
 
+def _one_core(value: Any) -> Any:
+    """Null is what recipes written before there was a default say."""
+    return 1 if value is None else value
+
+
 def _whole_above_one(value: float | None) -> float | None:
     if value is not None and value > 1 and value != int(value):
         raise RecipeError("must be a whole number of GPUs where it is above 1")
@@ -260,11 +265,12 @@ class Search(Section):
     )
     seed: Count = Field(0, ge=0, lt=2**32, description="Seed of the sampler.")
     workers_per_trial: Count = Field(1, ge=1, description="Processes that train one trial.")
-    cpus_per_worker: Number = Field(
+    cpus_per_worker: Annotated[Number, BeforeValidator(_one_core)] = Field(
         1.0,
         gt=0,
-        description="CPU cores of a worker, which are its threads in torch. On a CPU the figures "
-        "depend on it in their last digits.",
+        le=1024,
+        description="CPU cores of a worker. It computes with as many threads, rounded down, but "
+        "with one at least; on a CPU the figures depend on their number in the last digits.",
     )
     gpus_per_worker: Annotated[Number | None, AfterValidator(_whole_above_one)] = Field(
         None,

@@ -3,6 +3,7 @@
 import contextlib
 import operator
 import re
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,13 +62,10 @@ def select(frame: pd.DataFrame, condition: str) -> tuple[pd.DataFrame, str]:
 def describe_none(frame: pd.DataFrame, conditions: Sequence[str]) -> str:
     """That no row meets all conditions, and which values there are.
 
-    Args:
-        frame: a table, of which `select` has taken each condition.
-        conditions: as for `select`.
+    Arguments and errors are those of `select`.
     """
     asked = " ".join(f"--where '{condition}'" for condition in conditions)
-    names = [_CONDITION.fullmatch(condition)[1] for condition in conditions]
-    columns = dict.fromkeys(find_column(frame, name, asked) for name in names)
+    columns = dict.fromkeys(select(frame, condition)[1] for condition in conditions)
     found = "; ".join(f"{column} is {_found(frame[column].dropna())}" for column in columns)
     return f"No trial meets {asked}: {found}"
 
@@ -77,10 +75,12 @@ def _found(present: pd.Series) -> str:
     if present.empty:
         return "missing"
     if pd.api.types.infer_dtype(present) in _NUMBERS:
-        return f"{present.min():g} to {present.max():g}"
-    values = sorted(map(str, present.unique()))
-    few = values if len(values) <= 8 else [*values[:7], "…"]
-    return ", ".join(few)
+        ends = (float(end) for end in (present.min(), present.max()))
+        # Dropping digits of a count would hide the value that was meant.
+        low, high = (f"{end:.0f}" if end.is_integer() else f"{end:g}" for end in ends)
+        return low if low == high else f"{low} to {high}"
+    values = sorted({textwrap.shorten(str(value), 40, placeholder="…") for value in present})
+    return ", ".join(values if len(values) <= 8 else [*values[:7], "…"])
 
 
 def find_column(frame: pd.DataFrame, name: str, option: str) -> str:

@@ -168,7 +168,7 @@ def describe_plan(made: SearchPlan, gpu_hour_price: float | None) -> str:
                 f"{largest.gpu_hours * gpu_hour_price:,.2f} at most, at {gpu_hour_price:g} a "
                 f"GPU-hour"
             )
-            lines.append(("cost", costs if made.gpus else "not known, as no GPU was found"))
+            lines.append(("cost", costs if made.gpus else "not known, as no trial holds a GPU"))
     return "\n".join(f"{name:<14}{text}" for name, text in lines)
 
 

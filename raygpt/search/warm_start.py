@@ -33,7 +33,7 @@ MAY_DIFFER = (
     "training.report_every",
     "training.checkpoint_every",
 )
-# Of the section `search` nothing but this decides the figures.
+# Of the section `search` nothing but this decides the figures by more than noise.
 DECIDES = "search.rung_metric"
 
 

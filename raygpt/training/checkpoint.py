@@ -80,7 +80,7 @@ def load_model(folder: Path) -> TrainedModel:
     """The model of a checkpoint.
 
     Raises:
-        UserError: there is no readable checkpoint, or it is too old to say what it is of.
+        UserError: there is no readable checkpoint, or another version wrote it.
     """
     state = read_state(folder, mapped=True)
     try:

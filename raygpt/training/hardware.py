@@ -31,6 +31,19 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=use_bf16)
 
 
+def set_threads(cpus: float) -> int:
+    """Have this process compute with as many threads as it has cores, and say how many.
+
+    Sums depend on it in their last digits, so it must not be left to the machine.
+
+    Args:
+        cpus: cores; a part of one counts only where there is no more.
+    """
+    threads = max(1, int(cpus))
+    torch.set_num_threads(threads)
+    return threads
+
+
 def seed_generators(device: torch.device, seed: int) -> None:
     """Seed the generators that initialisation and dropout draw from.
 

@@ -27,6 +27,7 @@ from raygpt.training.hardware import (
     default_device,
     keep_freed_memory,
     seed_generators,
+    set_threads,
 )
 from raygpt.training.model import GPT, summed_loss
 from raygpt.training.optimizer import make_optimizer
@@ -119,8 +120,7 @@ class TrainingRun:
         self.recipe = recipe
         self.dataset = dataset
         self.device = device or default_device()
-        # Sums depend on the number of threads, and a recipe's figures must not on the machine's.
-        torch.set_num_threads(max(1, int(recipe.search.cpus_per_worker)))
+        set_threads(recipe.search.cpus_per_worker)
         if self.device.type == "cpu":
             keep_freed_memory()
         self.plan = segments(recipe, rung_metrics)
@@ -465,7 +465,9 @@ class TrainingRun:
         self._load_state(state["state"])
 
     def _identity(self) -> dict[str, str]:
-        """What decides the numbers of a run, as text; of the corpus, its fingerprint."""
+        """What decides the numbers of a run beyond floating-point noise, as text; of the corpus,
+        its fingerprint.
+        """
         sections = self.recipe.model_dump(
             include={"data": True, "model": True, "training": True, "search": RUNG_SETTINGS},
             exclude={

@@ -72,6 +72,7 @@ def test_what_is_impossible_at_one_scale_is_an_error_only_there(scales_of):
     scales = scales_of("auto", TOO_SMALL)
     assert scales.choose(0, False).fixed["training.tokens"] == 2500
     assert [found.scale for found in scales.possible] == ["mini"]
+    assert "--scale full" not in scales.describe(scales.choose(0, False), 0, "one run of")
     with pytest.raises(RecipeError, match="two rungs"):
         scales.choose(1, False)
     assert scales_of("mini", TOO_SMALL).choose(1, False).scale == "mini"
@@ -90,8 +91,10 @@ def test_an_error_at_both_scales_is_said_once_and_others_each(scales_of):
         scales_of("auto", "training.tokens=500", "model.d_modle=3")
     lines = str(error.value).splitlines()
     assert sum("d_modle" in line for line in lines) == 1
-    assert [line for line in lines if "2000" in line and "1000" not in line]
-    assert [line for line in lines if "1000" in line and "2000" not in line]
+    (full,) = (line for line in lines if line.startswith("at the full scale: "))
+    (mini,) = (line for line in lines if line.startswith("at the mini scale: "))
+    assert "2000" in full
+    assert "1000" in mini
 
 
 def test_what_runs_is_described(scales_of):

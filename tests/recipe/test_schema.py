@@ -130,6 +130,7 @@ def test_rungs(rungs):
         (Search, {"scheduler": "pbt"}),
         (Search, {"workers_per_trial": 0}),
         (Search, {"cpus_per_worker": 0}),
+        (Search, {"cpus_per_worker": 1e10}),
         (Search, {"gpus_per_worker": -0.5}),
         (Search, {"gpus_per_worker": 1.5}),
         (Search, {"concurrent": 0}),
@@ -140,6 +141,10 @@ def test_what_a_section_refuses(section, given):
     with pytest.raises(ValidationError) as error:
         section(**{**needed, **given})
     assert [place["loc"][0] for place in error.value.errors()] == list(given)
+
+
+def test_a_worker_has_a_core_in_recipes_from_before_it_was_said():
+    assert Search(cpus_per_worker=None) == Search() == Search(cpus_per_worker=1)
 
 
 @pytest.mark.parametrize("gpus", [None, 0, 0.25, 1, 2, "1/3"])

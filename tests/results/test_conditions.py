@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from raygpt.errors import UserError
-from raygpt.results.conditions import select
+from raygpt.results.conditions import describe_none, select
 
 
 @pytest.fixture
@@ -84,3 +84,34 @@ def test_what_is_none_is_one_message(frame, condition, said):
 def test_an_empty_table_has_no_rows_either_way(frame):
     assert len(select(frame.iloc[:0], "dropout < 0.1")[0]) == 0
     assert len(select(frame.iloc[:0], "kind = a")[0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("conditions", "said"),
+    [
+        (["tokens = 1"], "tokens is 300 to 1200"),
+        (["tokens = 1200001"], "tokens is 300 to 1200128"),
+        (["dropout > 1", "kind = x"], "training.dropout is 0 to 0.333333; model.kind is a b, c, d"),
+        (["dropout > 1", "dropout < 0"], "training.dropout is 0 to 0.333333"),
+        (["nothing = x"], "nothing is missing"),
+        (["alike = 3"], "alike is 2"),
+        (["error = x"], "error is line one line two is longer than there…"),
+        (["name = x"], "name is 0, 1, 10, 11, 2, 3, 4, …"),
+    ],
+)
+def test_where_no_row_is_left_it_is_said_what_there_is(frame, conditions, said):
+    if "1200001" in conditions[0]:
+        frame.loc[2, "tokens"] = 1_200_128
+    frame = frame.loc[[*frame.index, *frame.index, *frame.index]].reset_index(drop=True)
+    frame = frame.assign(
+        alike=2.0,
+        error="line one\nline two is longer than there is room for",
+        name=pd.Series(range(12)).astype(str),
+    )
+    asked = " ".join(f"--where '{condition}'" for condition in conditions)
+    assert describe_none(frame, conditions) == f"No trial meets {asked}: {said}"
+
+
+def test_a_condition_that_is_none_is_found_behind_one_that_nothing_meets(frame):
+    with pytest.raises(UserError, match="often is none"):
+        describe_none(frame, ["dropout > 1", "dropout < often"])

@@ -76,7 +76,7 @@ def test_a_plan_says_all_that_it_knows(make_search):
 
 def test_without_gpus_nothing_is_said_to_cost_nothing(make_search, needed):
     text = describe_plan(make_plan(make_search(), 2, needed, PACE), gpu_hour_price=2.5)
-    assert text.splitlines()[-1] == "cost          not known, as no GPU was found"
+    assert text.splitlines()[-1] == "cost          not known, as no trial holds a GPU"
 
 
 def test_a_plan_without_a_measurement_says_what_to_do(make_search, needed):

@@ -57,6 +57,15 @@ def test_a_checkpoint_from_before_they_named_their_origin(run, recipe_of, datase
     assert str(tmp_path / CHECKPOINT_FILE) in str(e.value)
 
 
+def test_a_checkpoint_of_a_recipe_with_settings_that_are_gone(run, tmp_path):
+    run.save(tmp_path)
+    state = read_state(tmp_path)
+    recipe = state["origin"]["recipe"].replace('"dropout"', '"drop_out"')
+    write_state(tmp_path, state | {"origin": state["origin"] | {"recipe": recipe}})
+    with pytest.raises(UserError, match="another version of raygpt"):
+        load_model(tmp_path)
+
+
 def test_what_is_no_checkpoint_is_one_message(tmp_path):
     with pytest.raises(UserError, match="no such checkpoint"):
         load_model(tmp_path)

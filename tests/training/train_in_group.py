@@ -45,7 +45,6 @@ def train(recipe: Recipe, dataset: Dataset, checkpoint: Path) -> dict:
 
 def main(rank: int, job: dict) -> None:
     """Join the group, train every recipe of the job and write what came of it."""
-    torch.set_num_threads(1)
     folder = Path(job["folder"])
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=job["workers"]

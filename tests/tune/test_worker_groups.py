@@ -13,7 +13,6 @@ BAD = 1e-7
 GROUPS = {
     "search__trials": 4,
     "search__workers_per_trial": 2,
-    "search__cpus_per_worker": 1,
     "search__concurrent": 1,
     "search__hang_timeout": 12,
     "training__learning_rate": f"{{choice: [{FREEZES}, {HANGS}, {GOOD}, {BAD}]}}",
