@@ -74,8 +74,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     if not opened.resumed:
         create_run(folder, search_file, opened.overrides, sys.argv, dataset.provenance())
-        save_plan(folder, plan)
     with hold_run(folder):
+        save_plan(folder, plan)
         cluster.send_logs_to(folder / files.LOG, logs)
         signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
         started = time.monotonic()

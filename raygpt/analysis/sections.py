@@ -101,7 +101,7 @@ def verdict(run: Run) -> str | None:
         return f"{text}. It was trained once, and is not confirmed."
     if not found.winner or len(run.conclusions) < 2:
         return f"{text}. It is not confirmed yet."
-    return f"{text}, by further runs. {run.conclusions[1]}"
+    return f"{text}, by further runs. {run.conclusions[1]}."
 
 
 def unfinished(run: Run) -> str | None:
@@ -291,11 +291,9 @@ def cost(run: Run) -> Iterator[Block]:
         further = tokens[trials["confirms"].notna()].sum()
         rows.append(["of these to confirm", f"{further:,.0f}", ""])
     if not run.history.empty:
-        # A first report comes some time after its trial's start.
-        first = run.history["time"] - pd.to_timedelta(run.history["seconds"], unit="s")
-        elapsed = (run.history["time"].max() - first.min()).total_seconds()
+        elapsed = _seconds_running(run.history)
         planned = _planned(plan, "seconds", "", _duration)
-        rows.append(["time from the first start to the last report", _duration(elapsed), planned])
+        rows.append(["time in which trials ran", _duration(elapsed), planned])
         at_once = f" ({seconds / elapsed:.1f} at a time)" if elapsed > 0 else ""
         rows.append([f"time of all trials together{at_once}", _duration(seconds), ""])
     gpus = _gpus_of_a_trial(run, made_with, plan)
@@ -317,6 +315,17 @@ def cost(run: Run) -> Iterator[Block]:
             f"{files.ENVIRONMENT}, what it was made with",
             folded=True,
         )
+
+
+def _seconds_running(history: pd.DataFrame) -> float:
+    """Seconds in which at least one trial was running: without the breaks of an interrupted run."""
+    history = history.sort_values(["trial_id", "tokens_trained"])
+    # A report covers what its trial had run since the one before.
+    ran = history.groupby("trial_id")["seconds"].diff().fillna(history["seconds"])
+    stop = (history["time"] - history["time"].min()).dt.total_seconds()
+    spans = pd.DataFrame({"start": stop - ran, "stop": stop}).sort_values("start")
+    covered = spans["stop"].cummax().shift(fill_value=-math.inf)
+    return float((spans["stop"] - spans["start"].clip(lower=covered)).clip(lower=0).sum())
 
 
 def _planned(plan: dict, name: str, pattern: str, show: Any = None) -> str:

@@ -180,7 +180,14 @@ def duration(seconds: float) -> str:
 
 
 def save_plan(folder: Path, made: SearchPlan) -> None:
-    """Write into a run folder what is expected to be spent."""
+    """Write into a run folder what is expected to be spent.
+
+    What was written before stays if it is of as many tokens: it also knows how long they take,
+    which is not measured again for a run that goes on.
+    """
+    before = load_plan(folder)
+    if before and before.tokens == made.expected.tokens:
+        return
     text = json.dumps(asdict(made.expected), indent=2) + "\n"
     files.replace_file(folder / files.PLAN, lambda path: path.write_text(text))
 
@@ -197,13 +204,15 @@ def load_plan(folder: Path) -> Spending | None:
     try:
         return Spending(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+        raise UserError(
+            f"{path} cannot be read: {error}; delete it, and there is no plan to compare with"
+        ) from error
 
 
 def describe_spending(
     results: Results, made: SearchPlan, seconds: float | None, gpu_hour_price: float | None
 ) -> str:
-    """What a run has spent, beside what had been planned when it was started.
+    """What a run has spent, beside what `save_plan` wrote.
 
     Args:
         results: of the run.

@@ -1,7 +1,9 @@
+import dataclasses
 import json
 import re
 import shutil
 
+import pandas as pd
 import plotly.graph_objects as go
 import pytest
 from filelock import FileLock
@@ -9,6 +11,7 @@ from filelock import FileLock
 from raygpt.analysis.blocks import Pictures
 from raygpt.analysis.page import MARK, render_report
 from raygpt.analysis.run import load_results
+from raygpt.analysis.sections import cost
 from raygpt.results.tables import RunTables
 
 SECTIONS = ["asked", "won", "cost", "importance", "region", "trials", "failures", "next"]
@@ -92,6 +95,22 @@ def test_what_stopping_saved_is_net_of_cooldowns(page, hundred):
     ) in text_of(page, "cost")
 
 
+def test_breaks_of_a_run_do_not_count_as_its_time(hundred):
+    history = hundred.history.head(4).assign(
+        trial_id=["0000", "0000", "0001", "0001"],
+        tokens_trained=[1, 2, 1, 2],
+        # The second trial starts 10 s after the first, and goes on after an hour's break.
+        seconds=[40.0, 100.0, 80.0, 130.0],
+        time=pd.Timestamp("2026-01-01", tz="UTC")
+        + pd.to_timedelta([40, 100, 90, 3740], "s").as_unit("us"),
+    )
+    trials = hundred.trials.head(2).assign(seconds=[100.0, 130.0])
+    table = next(cost(dataclasses.replace(hundred, history=history, trials=trials)))
+    rows = {row[0]: row[1] for row in table.rows}
+    assert rows["time in which trials ran"] == "2.5 minutes"
+    assert rows["time of all trials together (1.5 at a time)"] == "3.8 minutes"
+
+
 def test_the_values_of_the_best_stand_beside_those_of_all(page, hundred):
     tried = hundred.trials["model.dropout"]
     best = hundred.trials.query("status == 'completed'").nsmallest(5, "bits_per_byte")
@@ -108,7 +127,7 @@ def test_confirmed_runs_are_what_wins(confirmed):
     assert "mean of 3 further runs with its standard error" in words
     assert run.conclusions[1] in words.replace("&#39;", "'")
     assert "Nothing was confirmed" not in words
-    assert f"by further runs. {run.conclusions[1]}</p>" in page.replace("&#39;", "'")
+    assert f"by further runs. {run.conclusions[1]}.</p>" in page.replace("&#39;", "'")
 
 
 def test_errors_of_trials_are_text_not_markup(page):

@@ -103,6 +103,18 @@ def test_what_was_spent_stands_beside_the_plan(in_full, needed, tables, begin, r
     assert describe_spending(load_results(tables.folder), made, None, 2.5) == "40,960 tokens"
 
 
+def test_a_plan_follows_the_search_that_goes_on(make_search, needed, tables):
+    made = make_plan(make_search(), 2, needed, PACE)
+    save_plan(tables.folder, made)
+    # Resumed: nothing is measured, and nothing has changed.
+    save_plan(tables.folder, make_plan(make_search(), 2, needed, None))
+    assert load_plan(tables.folder) == made.expected
+    longer = make_plan(make_search("search.confirm={top: 2, seeds: 3}"), 2, needed, None)
+    assert longer.expected.tokens > made.expected.tokens
+    save_plan(tables.folder, longer)
+    assert load_plan(tables.folder) == Spending(longer.expected.tokens, None, None)
+
+
 def test_gpu_hours_and_their_cost_are_spent_too(in_full, tables):
     made = make_plan(in_full, 2, Placement(1, 1, 1), PACE)
     text = describe_spending(load_results(tables.folder), made, 1800, gpu_hour_price=3)
