@@ -47,7 +47,7 @@ def mean_distance_figure(models: Mapping[str, AttentionDistances]) -> go.Figure:
     return figure.update_layout(
         title={
             "text": "How far back the heads look on average",
-            "subtitle_text": f"in tokens; a head that looks everywhere alike has {even:.1f}",
+            "subtitle_text": f"in tokens; a head that attends evenly has {even:.1f}",
         },
         margin_t=110,
         # In the middle, what tells nothing.
@@ -93,7 +93,7 @@ def distance_histogram_figure(models: Mapping[str, AttentionDistances]) -> go.Fi
                 y=one["even_share"],
                 mode="lines",
                 line={"color": EVEN_COLOUR, "dash": "dot"},
-                hovertemplate="%{y:.1%} if it looked everywhere alike<extra></extra>",
+                hovertemplate="%{y:.1%} if it attended evenly<extra></extra>",
                 row=head + 1,
                 col=column,
             )
@@ -108,7 +108,7 @@ def distance_histogram_figure(models: Mapping[str, AttentionDistances]) -> go.Fi
     return figure.update_layout(
         title={
             "text": "How far back a layer's heads look",
-            "subtitle_text": "by distance; dotted: a head that looks everywhere alike",
+            "subtitle_text": "by distance; dotted: a head that attends evenly",
         },
         margin_t=110,
         height=260 + 110 * len(heads),
@@ -164,8 +164,8 @@ def attention_map_figure(maps: Mapping[str, AttentionMaps]) -> go.Figure:
     return figure.update_layout(
         title={
             "text": "Where a head looks in a text",
-            "subtitle_text": "from the token at the left to the tokens below; colours end where "
-            "all but one in a hundred weights do",
+            "subtitle_text": "from the token at the left to the tokens below; the strongest "
+            "colour is the 99th percentile of the weights",
         },
         margin_t=110,
         coloraxis={"cmin": 0, "cmax": most, "colorbar": {"thickness": 12, "tickformat": ".0%"}},

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from raygpt.analysis.groups import BASELINE, BEST, COLOURS, WIDER, groups, hover_texts
+from raygpt.analysis.groups import BASELINE, BEST, COLOURS, FURTHER, WIDER, groups, hover_texts
 from raygpt.results.tables import Results
 
 GAP = {"tokens": np.nan, "y": np.nan, "text": ""}
@@ -36,17 +36,24 @@ def learning_curves(results: Results, trials: Iterable[str] | None = None) -> go
     As long as no trial was judged, the unit is bits a token.
 
     A cooldown leaves the trunk on the way to a rung, and the trial goes back to where it began.
+    Runs that confirm a trial have no cooldowns, so only their end is a point.
 
     Args:
         results: of a run.
-        trials: trial_id of those to show; all if left out.
+        trials: trial_id of those to show; if left out all, of which those that confirm a trial wait
+            for a click on their name.
     """
     history, ratio = results.history, bytes_per_token(results.history)
     known = np.isfinite(ratio)
-    history = history.assign(y=history["train_bits_per_token"] / (ratio if known else 1.0))
+    further = results.trials.loc[results.trials["confirms"].notna(), "trial_id"]
+    uncooled = history["trial_id"].isin(further) & (history["rung"] < history["rung"].max())
+    history = history.assign(
+        y=history["train_bits_per_token"] / (ratio if known else 1.0),
+        bits_per_byte=history["bits_per_byte"].mask(uncooled.fillna(False).astype(bool)),
+    )
     unit = "bits per byte" if known else "bits per token"
     figure = _curves(results, history, trials, f"%{{y:.4f}} {unit} in training")
-    _add_rungs(figure, results, trials)
+    _add_rungs(figure, results, history, trials)
     title = f"{unit}: points held out, lines in training" if known else unit
     figure.update_yaxes(title_text=title, **_judged_range(history, trials))
     return figure
@@ -55,9 +62,7 @@ def learning_curves(results: Results, trials: Iterable[str] | None = None) -> go
 def learning_rates(results: Results, trials: Iterable[str] | None = None) -> go.Figure:
     """Learning rates over tokens; cooldowns to rungs are dotted.
 
-    Args:
-        results: of a run.
-        trials: trial_id of those to show; all if left out.
+    Arguments are those of `learning_curves`.
     """
     history = results.history.assign(y=results.history["learning_rate"])
     figure = _curves(results, history, trials, "learning rate %{y:.3g}")
@@ -98,6 +103,7 @@ def _curves(
                 name=group,
                 legendgroup=group,
                 showlegend=dash == "solid" or not trunk,
+                visible=_visible(group, trials),
                 hovertemplate=f"%{{text}}<br>{hover} at %{{x:,}} tokens<extra></extra>",
             )
     figure.update_xaxes(title_text="tokens", rangemode="tozero")
@@ -133,9 +139,16 @@ def _stretches(reports: pd.DataFrame) -> Iterator[tuple[bool, pd.DataFrame]]:
         yield True, pd.concat([before, reports.iloc[start:stop]])
 
 
-def _add_rungs(figure: go.Figure, results: Results, trials: Iterable[str] | None) -> None:
+def _visible(group: str, trials: Iterable[str] | None) -> bool | str:
+    """Whether a group is shown at once. Further runs would hide those that they confirm."""
+    return "legendonly" if group == FURTHER and trials is None else True
+
+
+def _add_rungs(
+    figure: go.Figure, results: Results, history: pd.DataFrame, trials: Iterable[str] | None
+) -> None:
     """Upright lines at the rungs, points of the trials there, and marks where trials ended."""
-    scored = results.history.dropna(subset="bits_per_byte")
+    scored = history.dropna(subset="bits_per_byte")
     own = results.trials.loc[results.trials["confirms"].isna(), "trial_id"]
     for tokens in sorted(scored.loc[scored["trial_id"].isin(own), "tokens"].unique()):
         figure.add_vline(x=int(tokens), line={"width": 1, "dash": "dash", "color": "#8e959e"})
@@ -161,6 +174,7 @@ def _add_rungs(figure: go.Figure, results: Results, trials: Iterable[str] | None
             name=group,
             legendgroup=group,
             showlegend=not any(trace.legendgroup == group for trace in figure.data),
+            visible=_visible(group, trials),
             hovertemplate="%{text}<br>judged at %{x:,} tokens: %{y:.4f} bits per byte"
             "<extra></extra>",
         )

@@ -114,7 +114,7 @@ def describe_importance(found: pd.DataFrame) -> str:
     if not real:
         return (
             f"From {what}, no hyperparameter stands out from chance, which does not mean that "
-            f"none mattered: so few show only one that outweighs the others. The order below is "
+            f"none mattered: among so few only one that outweighs the others would. The order is "
             f"no more than a guess; more trials would tell."
         )
     verb = "stands" if len(real) == 1 else "stand"

@@ -5,6 +5,7 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def sections(run: Run, attention: Sequence[Pictures] = ()) -> list[Section]:
     if attention:
         what = Text(
             "On the validation set and in its first words, in the best trial's model and in the "
-            "baseline's. A head that looks everywhere alike has not learned where to look, as in "
+            "baseline's. A head that attends evenly has not learned where to look, as in "
             "models that were trained for a short time; one that looks as far back on average may "
             "still pick its tokens, which a map shows. Layers and heads are counted from 0."
         )
@@ -95,13 +96,18 @@ def verdict(run: Run) -> str | None:
         return None
     row, found = _winner(run, leaderboard([run])), confirmation(run.trials)
     text = f"Best: trial {row['trial_id']} with {row['bits_per_byte']:.4f} bits per byte"
+    if found and found.winner and len(run.conclusions) > 1:
+        text += f" on average over {row['runs']} further runs. {run.conclusions[1]}."
+        others = [c for c in found.compared if c not in (found.winner, found.baseline)]
+        ties = [c.trial_id for c in others if not found.difference(found.winner, c).real]
+        if ties and found.winner is not found.baseline:
+            text += f" It is not shown to be better than {' or '.join(_listed(ties))}."
+        return text
     if not row.get("baseline", False) and not is_missing(gain := row.get("gain")):
         text += f", {abs(gain):.4f} {'fewer' if gain > 0 else 'more'} than the baseline"
-    if found is None:
-        return f"{text}. It was trained once, and is not confirmed."
-    if not found.winner or len(run.conclusions) < 2:
+    if found:
         return f"{text}. It is not confirmed yet."
-    return f"{text}, by further runs. {run.conclusions[1]}."
+    return f"{text}. It was trained once, and is not confirmed."
 
 
 def unfinished(run: Run) -> str | None:
@@ -163,9 +169,9 @@ def asked(run: Run) -> Iterator[Block]:
             )
             text += (
                 f" At {at} tokens ASHA compared the trials{', each ' + how if how else ''}, and "
-                f"let about the best one in {recipe.search.reduction_factor:g} go on: of the first "
-                f"trials more, as it does not wait for others to compare them with, and the "
-                f"baseline always."
+                f"let about one in {recipe.search.reduction_factor:g} go on, the best so far: of "
+                f"the early ones more, as it does not wait for later ones to compare them with, "
+                f"and the baseline always."
             )
         yield Text(text)
         start = found.start_values()
@@ -202,18 +208,19 @@ def won(run: Run) -> Iterator[Block]:
             yield Pictures(
                 [run.plot_confirmation()],
                 f"Further runs of the configurations that were confirmed: diamonds are their means "
-                f"with {CONFIDENCE:.0%} intervals, rings single runs. The run that a configuration "
-                f"was picked for is not among them.",
+                f"with {CONFIDENCE:.0%} intervals, by the scatter of all runs together, and rings "
+                f"single runs. The run that a configuration was picked for is not among them.",
             )
+            yield from _further_runs(run, board)
     elif others:
         compared = judged(run)
         yield Notice(_unconfirmed(best["trial_id"], compared))
     elif len(run.trials) > 1:
         yield Text(_noise(run))
+    # The search's own figures: means of further runs would not compare with them.
+    board = leaderboard([_search_alone(run)])
     top = board.head(TOP)
-    headings, rows = displayed(top.drop(columns="error", errors="ignore"))
-    words = frozenset(headings) - {"trial", "status", "run"}
-    yield Table(headings, rows, words)
+    yield _as_table(top.drop(columns=["error", "folder"], errors="ignore"))
     if "gain" in board:
         yield Text(
             "Gain: how many bits per byte fewer than the baseline had at the same number of tokens."
@@ -225,6 +232,34 @@ def won(run: Run) -> Iterator[Block]:
         )
 
 
+def _search_alone(run: Run) -> Run:
+    """The run without the further runs that confirm its trials."""
+    return replace(run, trials=run.trials[run.trials["confirms"].isna()])
+
+
+def _further_runs(run: Run, board: pd.DataFrame) -> Iterator[Block]:
+    """The configurations that were confirmed, and how their trials had come out in the search."""
+    names = ("trial_id", "baseline", "runs", "bits_per_byte", "standard_error", "ci_low", "ci_high")
+    frame = board.loc[board["runs"].notna(), [n for n in (*names, "gain") if n in board]]
+    own = _search_alone(run).trials.set_index("trial_id")
+    figures = own.loc[frame["trial_id"], "bits_per_byte"].map("{:.4f}".format)
+    yield _as_table(frame.assign(in_the_search=figures.to_numpy()))
+    text = "Means of further runs; gains are over the baseline's mean."
+    if own["seed"].nunique() == 1:
+        text += (
+            f" In the search every trial had the seed {own['seed'].iloc[0]}, whose luck is in all "
+            f"of its figures; each further run has a seed of its own."
+        )
+    yield Text(text)
+    yield Text("The search's own runs, one of each configuration:")
+
+
+def _as_table(frame: pd.DataFrame) -> Table:
+    """Rows of a leaderboard."""
+    headings, rows = displayed(frame)
+    return Table(headings, rows, frozenset(headings) - {"trial", "status", "run"})
+
+
 def _winner(run: Run, board: pd.DataFrame) -> pd.Series:
     """The best trial's row of the run's leaderboard."""
     return board[board["trial_id"] == run.best["trial_id"]].iloc[0]
@@ -234,7 +269,7 @@ def _headline(run: Run, board: pd.DataFrame, confirmed: bool) -> Iterator[tuple[
     row = _winner(run, board)
     name = "the run" if len(run.trials) == 1 else f"trial {row['trial_id']}"
     if not is_missing(error := row.get("standard_error")) and confirmed:
-        runs = f"mean of {row['runs']} further runs with its standard error"
+        runs = f"mean of {row['runs']} further runs, with its standard error"
         yield f"{row['bits_per_byte']:.4f} ± {error:.4f}", f"bits per byte, {name}: {runs}"
     else:
         at = f"at {row['tokens']:,} tokens, one run"
@@ -398,6 +433,14 @@ def region(run: Run) -> Iterator[Block]:
     if edges := list(_at_the_edge(run, axes)):
         yield Points(edges)
     at = f"{compared['tokens'].max():,} tokens"
+    if (found := confirmation(run.trials)) and found.degrees:
+        scores = compared["bits_per_byte"]
+        yield Text(
+            f"These are the search's own runs, while the best was chosen by further ones. From run "
+            f"to run the standard deviation is {found.deviation:.4f} bits per byte, and all points "
+            f"lie within {scores.max() - scores.min():.4f}: differences as small as the former are "
+            f"noise."
+        )
     yield Pictures(
         [_one_panel(run, name) for name in names],
         f"A point is a trial at {at}, over one of its values at a time: orange the best, green the "
@@ -455,6 +498,9 @@ def went(run: Run) -> Iterator[Block]:
     if run.history.empty:
         yield Text("No trial has reported yet.")
         return
+    further = ""
+    if run.trials["confirms"].notna().any():
+        further = " Further runs wait for a click on their name; only their ends are judged."
     yield Pictures(
         [run.plot_curves()],
         "Bits per byte over tokens. Points are figures of the held-out text, at the rungs (dashed "
@@ -463,7 +509,7 @@ def went(run: Run) -> Iterator[Block]:
         "cooldowns: a trial is judged as if the rung were its end, then goes back to where the "
         "dotted line began. Only points rank trials: with more dropout the training loss is higher "
         "for the same figure on held-out text. Click a name to hide it, double-click to see it "
-        "alone.",
+        "alone." + further,
     )
     yield Pictures(
         [run.plot_learning_rates()],
@@ -529,6 +575,14 @@ def to_do(run: Run) -> Iterator[Block]:
         yield Code(
             f"python -m raygpt.export {_quoted(folder)} --out my-model",
             "Export it, for transformers to load",
+        )
+    if names and run.best is not None and not unfinished(run):
+        earlier = shlex.quote(f"search.warm_start=[{json.dumps(str(folder))}]")
+        yield Code(
+            f"python -m raygpt.tune {_quoted(folder / files.SEARCH)}{runs_dir} "
+            f"--name {shlex.quote(folder.absolute().name + '-2')} --set {earlier}",
+            "Search on, from what was learnt, in a run of its own; "
+            "--set 'training.learning_rate={loguniform: [1e-3, 1e-2]}' and the like change ranges",
         )
 
 

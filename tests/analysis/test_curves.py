@@ -1,4 +1,7 @@
+import dataclasses
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from raygpt.analysis.curves import bytes_per_token, learning_curves, learning_rates
@@ -83,3 +86,26 @@ def test_some_trials_only(hundred):
     figure = learning_curves(hundred, trials=["0003"])
     assert {text[3:7] for trace in figure.data for text in trace.text if text} == {"0003"}
     assert len({trace.name for trace in figure.data}) == 1
+
+
+def test_runs_that_confirm_wait_and_only_their_ends_are_judged(confirmed):
+    run = load_results(confirmed)
+    further = run.trials.loc[run.trials["confirms"].notna(), "trial_id"]
+    # As if they had been looked at on their way, where they are not cooled down.
+    ends = run.history[run.history["trial_id"].isin(further)]
+    on_the_way = ends.assign(tokens=399_872, tokens_trained=399_872, rung=0, bits_per_byte=9.0)
+    history = pd.concat([run.history, on_the_way], ignore_index=True)
+    run = dataclasses.replace(run, history=history.astype(run.history.dtypes))
+
+    def drawn(figure):
+        return [trace for trace in figure.data if trace.name == "further runs"]
+
+    traces = drawn(learning_curves(run))
+    assert {trace.visible for trace in traces} == {"legendonly"}
+    (points,) = (trace for trace in traces if trace.mode == "markers")
+    assert set(points.x) == {1_200_128}
+    assert len(points.x) == len(further)
+    assert learning_curves(run).layout.yaxis.range[1] < 9
+    # Who asks for them sees them.
+    assert {trace.visible for trace in drawn(learning_curves(run, further))} == {True}
+    assert {trace.visible for trace in drawn(learning_rates(run))} == {"legendonly"}

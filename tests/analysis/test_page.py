@@ -8,10 +8,10 @@ import plotly.graph_objects as go
 import pytest
 from filelock import FileLock
 
-from raygpt.analysis.blocks import Pictures
+from raygpt.analysis.blocks import Pictures, Table
 from raygpt.analysis.page import MARK, render_report
 from raygpt.analysis.run import load_results
-from raygpt.analysis.sections import cost
+from raygpt.analysis.sections import cost, verdict, won
 from raygpt.results.tables import RunTables
 
 SECTIONS = ["asked", "won", "cost", "importance", "region", "trials", "failures", "next"]
@@ -124,10 +124,43 @@ def test_confirmed_runs_are_what_wins(confirmed):
     run = load_results(confirmed)
     page = render_report(run)
     words = text_of(page, "won")
-    assert "mean of 3 further runs with its standard error" in words
+    assert "mean of 3 further runs, with its standard error" in words
     assert run.conclusions[1] in words.replace("&#39;", "'")
     assert "Nothing was confirmed" not in words
-    assert f"by further runs. {run.conclusions[1]}.</p>" in page.replace("&#39;", "'")
+    said = f"on average over 3 further runs. {run.conclusions[1]}.</p>"
+    assert said in page.replace("&#39;", "'")
+    assert "It is not shown to be better" not in page  # than the baseline, it is
+    # The figures of the search are in tables of their own, in their own order.
+    own = run.trials[run.trials["confirms"].isna()].set_index("trial_id")
+    further, search = (block.rows for block in won(run) if isinstance(block, Table))
+    assert [row[0] for row in further] == [run.best["trial_id"], "0000"]
+    assert [row[-1] for row in further] == [
+        f"{own['bits_per_byte'][row[0]]:.4f}" for row in further
+    ]
+    at_the_end = own[own["status"] == "completed"].sort_values("bits_per_byte")
+    figures = [f"{score:.4f}" for score in at_the_end["bits_per_byte"]]
+    assert [row[2] for row in search][: len(figures)] == figures
+    assert "In the search every trial had the seed 0" in words
+    assert "differences as small as the former are noise" in text_of(page, "region")
+
+
+def test_what_the_best_is_not_shown_to_beat(confirmed, tmp_path):
+    folder = shutil.copytree(confirmed, tmp_path / "three")
+    run = load_results(folder)
+    tables = RunTables(folder, run.searched)
+    best = run.best["trial_id"]
+    third = next(name for name in run.trials["trial_id"] if name not in ("0000", best))
+    mean = run.trials.query("confirms == @best")["bits_per_byte"].mean()
+    for number in range(1, 4):
+        tables.begin_trial(f"{third}-{number}", 20 + number, {}, confirms=third)
+        figures = {"tokens": 1_200_128, "tokens_trained": 1_200_128, "seconds": 60.0, "rung": 1}
+        figures |= {"bits_per_byte": mean + 0.001 * number, "bits_per_token": 6.0}
+        tables.add_report(f"{third}-{number}", figures | {"next_token_accuracy": 0.1})
+        tables.end_trial(f"{third}-{number}", "completed")
+    tables.flush()
+    run = load_results(folder)
+    (other,) = {third, best} - {run.best["trial_id"]}
+    assert verdict(run).endswith(f". It is not shown to be better than {other}.")
 
 
 def test_errors_of_trials_are_text_not_markup(page):
