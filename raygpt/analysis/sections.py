@@ -281,9 +281,11 @@ def _headline(run: Run, board: pd.DataFrame, confirmed: bool) -> Iterator[tuple[
         share = abs(gain) / (gain + row["bits_per_byte"])
         than = "fewer" if gain > 0 else "more"
         yield f"{abs(gain):.4f}", f"bits per byte {than} than the baseline, {share:.1%}"
-    scores = judged(run)["bits_per_byte"].sort_values()
-    if run.searched and not confirmed and len(scores) > 1:
-        ahead = f"{scores.iloc[1] - scores.iloc[0]:.4f}"
+    first_two = judged(run).nsmallest(2, "bits_per_byte")
+    # Where the next is the baseline, that has been said.
+    known = len(first_two) < 2 or first_two["baseline"].fillna(False).iloc[1]
+    if run.searched and not confirmed and not known:
+        ahead = f"{first_two['bits_per_byte'].diff().iloc[1]:.4f}"
         yield ahead, "bits per byte fewer than the next, of one run each"
 
 
@@ -557,7 +559,7 @@ def to_do(run: Run) -> Iterator[Block]:
             f"{resume} --set 'search.confirm={{top: {CONFIRMED}, seeds: {SEEDS}}}'",
             f"Confirm it: {SEEDS} further runs of each of the {CONFIRMED} best and of the baseline "
             f"say what is real, for at most "
-            f"{(CONFIRMED + 1) * SEEDS * run.best['tokens']:,} tokens (all of the search: "
+            f"{(CONFIRMED + 1) * SEEDS * run.best['tokens']:,} tokens (the search so far: "
             f"{run.trials['tokens_trained'].sum():,})",
         )
     recipe = folder / files.BEST_RECIPE

@@ -82,6 +82,14 @@ def test_how_far_the_best_is_ahead(page, hundred):
     assert f"{ahead:.4f} bits per byte fewer than the next, of one run each" in words
 
 
+def test_a_lead_over_the_baseline_is_said_once(hundred):
+    completed = hundred.trials.query("status == 'completed'").sort_values("bits_per_byte")
+    two = completed[completed["baseline"] | (completed["trial_id"] == hundred.best["trial_id"])]
+    words = [str(block) for block in won(dataclasses.replace(hundred, trials=two))]
+    assert "fewer than the baseline" in words[0]
+    assert "than the next" not in words[0]
+
+
 def test_what_stopping_saved_is_net_of_cooldowns(page, hundred):
     counts = hundred.trials["status"].value_counts()
     completed, stopped = counts["completed"], counts["stopped"]
