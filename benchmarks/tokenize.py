@@ -99,7 +99,7 @@ def raygpt(file: Path, folder: Path, tasks: int) -> float:
     """Prepare everything into a cache."""
     from raygpt.data.prepare import prepare
     from raygpt.data.spread import in_processes
-    from raygpt.recipe.schema import Data
+    from raygpt.recipe.sections import Data
 
     data = Data(corpus=f"jsonl:{file}", cache=str(folder), min_document_bytes=0)
     started = time.perf_counter()

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from raygpt.data.dataset import Dataset
     from raygpt.data.spread import Spread
     from raygpt.recipe.scale import Scales
-    from raygpt.recipe.schema import Data
     from raygpt.recipe.search_file import SearchFile
+    from raygpt.recipe.sections import Data
 
 
 def run_command(main: Callable[[], int | None]) -> None:

@@ -14,6 +14,7 @@ from raygpt.command import (
 )
 from raygpt.errors import UserError
 from raygpt.recipe import budget, scale
+from raygpt.wording import rough_duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     line = f"Found {'a' if gpus else 'no'} GPU: {what}"
     if not gpus:
         rate = measure_pace(recipe).tokens_per_second
-        line += f", {scale.describe_seconds(budget.budget_tokens(recipe) / rate)}"
+        line += f", {rough_duration(budget.budget_tokens(recipe) / rate)}"
         threads = set_threads(recipe.search.cpus_per_worker)
         line += f" with {threads} of {os.cpu_count()} CPU cores (search.cpus_per_worker)"
     console.print(f"{line}.\n{scale.describe_budget(recipe, len(dataset.train))}", soft_wrap=True)

@@ -55,6 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     from raygpt.search.summary import summarise
     from raygpt.search.throughput import cluster_pace
     from raygpt.training.probe import Pace
+    from raygpt.wording import rough_duration
 
     at_once = cluster.cluster_trials_at_once(needed)
     if options.tokens_per_second:
@@ -66,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         search_file, gpus, f"{search_file.search.trials} trials of up to"
     )
     if pace:
-        line += f", {scale.describe_seconds(plan.expected.seconds)}"
+        line += f", {rough_duration(plan.expected.seconds)}"
     console.print(f"{line}.\n{scale.describe_budget(recipe, available)}", soft_wrap=True)
     if options.plan:
         console.print(describe_plan(plan, options.gpu_hour_price), soft_wrap=True)

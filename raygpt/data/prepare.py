@@ -20,7 +20,7 @@ from raygpt.data.spread import Spread, in_processes
 from raygpt.data.store import Store
 from raygpt.errors import UserError
 from raygpt.recipe.corpora import is_uri
-from raygpt.recipe.schema import Data
+from raygpt.recipe.sections import Data
 
 SENT_TOGETHER = 16
 """Shards that are made before they are sent to a store."""

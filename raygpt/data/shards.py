@@ -15,7 +15,6 @@ killed, and whoever did it, its bytes are the same.
 import hashlib
 import itertools
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from raygpt.atomic import replace_file
 from raygpt.data.corpora.parts import Corpus, Part
 from raygpt.data.dataset import (
     DIGEST_TYPE,
@@ -165,7 +165,7 @@ class Shards:
             if not is_whole(file, entry):
                 content = source.read(file.name)
                 if content and hashlib.sha256(content).hexdigest() == entry["sha256"]:
-                    write_file(file, content)
+                    _write(file, content)
                 else:
                     self._damaged_there.append(number)
             if number == len(shards):
@@ -283,7 +283,7 @@ class Shards:
         folder = self.folder / TOKENIZER
         folder.mkdir(exist_ok=True)
         for name, content in zip(TOKENIZER_FILES, contents, strict=True):
-            write_file(folder / name, content)
+            _write(folder / name, content)
         self.manifest["tokenizer_sha256"] = digest
         self._write_manifest()
 
@@ -320,7 +320,7 @@ class Shards:
         shards = self.manifest["shards"]
         if number < len(shards) and shards[number] != entry:
             raise self._other_corpus(number)
-        write_file(self.folder / shard_name(number), content)
+        _write(self.folder / shard_name(number), content)
         shards[number : number + 1] = [entry]
         self._write_manifest()
 
@@ -355,13 +355,14 @@ class Shards:
 
     def _write_manifest(self) -> None:
         content = json.dumps(self.manifest, indent=2).encode()
-        write_file(self.folder / MANIFEST, content)
+        _write(self.folder / MANIFEST, content)
 
     def _clear_leftovers(self) -> None:
         """Remove what a killed process left behind."""
         listed = {shard_name(number) for number in range(len(self.manifest["shards"]))}
         for path in self.folder.iterdir():
-            if path.suffix == ".part" or (path.suffix == ".tokens" and path.name not in listed):
+            unfinished = path.suffix in (".partial", ".part")  # the latter by earlier versions
+            if unfinished or (path.suffix == ".tokens" and path.name not in listed):
                 path.unlink()
 
 
@@ -386,14 +387,5 @@ def _extent(manifest: Manifest | None) -> tuple[int, bool]:
     return (len(manifest["shards"]), manifest["exhausted"]) if manifest else (-1, False)
 
 
-def write_file(file: Path, content: bytes) -> None:
-    """Write a file so that, whatever happens, it is there whole or not at all."""
-    part = file.with_name(file.name + ".part")
-    try:
-        with part.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
+def _write(file: Path, content: bytes) -> None:
+    replace_file(file, lambda partial: partial.write_bytes(content), durable=True)

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer as FastTokenizer
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast, PreTrainedTokenizerBase
 
 from raygpt.data.tokenizer import END_OF_DOCUMENT, MERGES_FILE, VOCABULARY_FILE, Tokenizer
-from raygpt.recipe.schema import Model as ModelRecipe
+from raygpt.recipe.sections import Model as ModelRecipe
 from raygpt.training.model import GPT, LAYER_NORM_EPSILON
 
 THEIR_NAMES = {

@@ -2,8 +2,9 @@
 
 from raygpt.recipe.errors import RecipeError
 from raygpt.recipe.ranges import Choice, Int, LogUniform, Range, Uniform
-from raygpt.recipe.schema import Data, Model, Recipe, Search, Training
+from raygpt.recipe.schema import Recipe
 from raygpt.recipe.search_file import SearchFile, load_search_file
+from raygpt.recipe.sections import Data, Model, Search, Training
 from raygpt.recipe.writer import recipe_to_yaml
 
 __all__ = [

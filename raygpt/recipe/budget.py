@@ -7,51 +7,49 @@ A step is one optimizer step of whole sequences, whatever the micro-batch; halve
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from raygpt.recipe.schema import Recipe
+from raygpt.recipe.sections import UncheckedRecipe
 
 
-def sequences_per_step(recipe: Recipe) -> int:
+def sequences_per_step(recipe: UncheckedRecipe) -> int:
     """Sequences in one optimizer step, over all workers: `batch_tokens` in whole sequences."""
     return max(1, round(Fraction(recipe.training.batch_tokens, recipe.data.context)))
 
 
-def tokens_per_step(recipe: Recipe) -> int:
+def tokens_per_step(recipe: UncheckedRecipe) -> int:
     """Tokens in one optimizer step, over all workers."""
     return sequences_per_step(recipe) * recipe.data.context
 
 
-def steps(recipe: Recipe) -> int:
+def steps(recipe: UncheckedRecipe) -> int:
     """Optimizer steps of a whole trial, cooldowns of lower rungs not counted."""
     return max(1, round(Fraction(recipe.training.tokens, tokens_per_step(recipe))))
 
 
-def budget_tokens(recipe: Recipe) -> int:
+def budget_tokens(recipe: UncheckedRecipe) -> int:
     """The budget actually met, in tokens: `training.tokens` in whole steps."""
     return steps(recipe) * tokens_per_step(recipe)
 
 
-def rung_steps(recipe: Recipe) -> tuple[int, ...]:
+def rung_steps(recipe: UncheckedRecipe) -> tuple[int, ...]:
     """The step at which each rung lies, lowest first; the last one is the whole budget."""
     return tuple(_step_at(recipe, rung) for rung in recipe.search.rungs)
 
 
-def report_steps(recipe: Recipe) -> tuple[int, ...]:
+def report_steps(recipe: UncheckedRecipe) -> tuple[int, ...]:
     """The steps, ascending, at which the training curve is reported, rungs aside."""
     return _regular_steps(recipe, recipe.training.report_every)
 
 
-def checkpoint_steps(recipe: Recipe) -> tuple[int, ...]:
+def checkpoint_steps(recipe: UncheckedRecipe) -> tuple[int, ...]:
     """The steps, ascending, after which a checkpoint is written, rungs aside."""
     return _regular_steps(recipe, recipe.training.checkpoint_every)
 
 
-def _step_at(recipe: Recipe, fraction: Fraction) -> int:
+def _step_at(recipe: UncheckedRecipe, fraction: Fraction) -> int:
     return max(1, round(fraction * steps(recipe)))
 
 
-def _regular_steps(recipe: Recipe, every: Fraction) -> tuple[int, ...]:
+def _regular_steps(recipe: UncheckedRecipe, every: Fraction) -> tuple[int, ...]:
     multiples = (_step_at(recipe, n * every) for n in range(1, int(1 / every) + 1))
     return tuple(sorted(set(multiples)))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from raygpt.recipe import budget
 from raygpt.recipe.errors import RecipeError
-
-if TYPE_CHECKING:
-    from raygpt.recipe.schema import Recipe
+from raygpt.recipe.sections import UncheckedRecipe
 
 
 class Contradiction(NamedTuple):
@@ -30,7 +28,7 @@ class Contradictions(RecipeError):
         return type(self), (self.found,)
 
 
-def contradictions(recipe: Recipe) -> Iterator[Contradiction]:
+def contradictions(recipe: UncheckedRecipe) -> Iterator[Contradiction]:
     """Every pair of settings of a recipe that exclude each other."""
     data, model, training, search = recipe.data, recipe.model, recipe.training, recipe.search
     if model.d_model % model.n_heads:

@@ -12,7 +12,8 @@ from pydantic.fields import FieldInfo
 
 from raygpt.recipe.errors import RecipeError, allowed
 from raygpt.recipe.ranges import Choice, Int, Range, read_range
-from raygpt.recipe.schema import Confirm, Data, Model, Recipe, Search, Training
+from raygpt.recipe.schema import Recipe
+from raygpt.recipe.sections import Confirm, Data, Model, Search, Training
 
 SECTIONS = {"data": Data, "model": Model, "training": Training, "search": Search}
 

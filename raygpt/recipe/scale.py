@@ -123,12 +123,3 @@ def describe_budget(recipe: Recipe, available: int | None) -> str:
             f"{budget / available:.1f} epochs."
         )
     return text
-
-
-def describe_seconds(seconds: float) -> str:
-    """A duration, as roughly as it is known."""
-    if seconds < 90:
-        return f"about {max(10, round(seconds, -1)):.0f} seconds"
-    if seconds < 5400:
-        return f"about {seconds / 60:.0f} minutes"
-    return f"about {seconds / 3600:.0f} hours"

@@ -23,7 +23,8 @@ from raygpt.recipe.fields import (
     start_value,
 )
 from raygpt.recipe.ranges import Range
-from raygpt.recipe.schema import Data, Recipe, Search
+from raygpt.recipe.schema import Recipe
+from raygpt.recipe.sections import Data, Search, UncheckedRecipe
 from raygpt.recipe.settings import Settings, read_file, read_overrides
 from raygpt.recipe.writer import settings_to_yaml
 
@@ -218,7 +219,7 @@ def _contradictions(settings: Mapping[str, Any]) -> Iterator[Contradiction]:
     # Validating every value again would take four times as long, for thousands of combinations.
     parts = nested(settings)
     sections = {key: section.model_construct(**parts[key]) for key, section in SECTIONS.items()}
-    return contradictions(Recipe.model_construct(name=parts["name"], **sections))
+    return contradictions(UncheckedRecipe.model_construct(name=parts["name"], **sections))
 
 
 def _in_words(found: Range) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from raygpt import atomic
 from raygpt.errors import UserError
 
 SEARCH = "search.yaml"
@@ -25,17 +26,13 @@ EVENT_FILES = "tensorboard"
 
 
 def replace_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a file beside `path`, then put it in its place in one step.
-
-    Whoever reads `path` at any time, also after a kill, finds the old content or the new.
+    """Replace a file of a run folder in one step, as `raygpt.atomic.replace_file` does.
 
     Raises:
         UserError: it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        write(partial)
-        partial.replace(path)
+        atomic.replace_file(path, write)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
 

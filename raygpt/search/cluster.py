@@ -25,7 +25,7 @@ import torch
 from ray._private.utils import read_ray_address
 
 from raygpt.errors import UserError
-from raygpt.recipe.schema import Search
+from raygpt.recipe.sections import Search
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import optuna
 from ray.tune.search import Searcher
 
 from raygpt.recipe import budget
-from raygpt.recipe.schema import Recipe, Search
+from raygpt.recipe.schema import Recipe
 from raygpt.recipe.search_file import SearchFile
+from raygpt.recipe.sections import Search
 from raygpt.search.sampler import suggest_values
 from raygpt.search.scheduler import METRIC, make_scheduler
 from raygpt.search.simulation import Report, Simulation

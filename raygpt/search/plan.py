@@ -13,6 +13,7 @@ from raygpt.results.tables import Results
 from raygpt.search.cluster import Placement
 from raygpt.search.estimate import Plan, most_confirming_runs, plan_search
 from raygpt.training.probe import Pace
+from raygpt.wording import duration
 
 
 @dataclass(frozen=True)
@@ -170,13 +171,6 @@ def describe_plan(made: SearchPlan, gpu_hour_price: float | None) -> str:
             )
             lines.append(("cost", costs if made.gpus else "not known, as no trial holds a GPU"))
     return "\n".join(f"{name:<14}{text}" for name, text in lines)
-
-
-def duration(seconds: float) -> str:
-    """Hours, or minutes where it is not many."""
-    if seconds < 2 * 3600:
-        return f"{seconds / 60:.1f} minutes"
-    return f"{seconds / 3600:.1f} hours"
 
 
 def save_plan(folder: Path, made: SearchPlan) -> None:

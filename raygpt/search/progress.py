@@ -3,7 +3,6 @@
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import Any
 
 from rich.console import Console, Group
@@ -16,6 +15,7 @@ from raygpt.recipe.search_file import SearchFile
 from raygpt.results.leaderboard import format_value
 from raygpt.results.tables import FINISHED, RunTables
 from raygpt.search.confirm import expected_runs
+from raygpt.wording import clock
 
 SHOWN_RUNNING = 8
 SECONDS_BETWEEN_SUMMARIES = 30
@@ -83,8 +83,8 @@ class Progress:
 
     def _line(self, text: str) -> None:
         if not self._console.is_terminal:
-            clock = timedelta(seconds=round(time.monotonic() - self._started))
-            self._console.print(f"{clock} {text}", highlight=False, soft_wrap=True, markup=False)
+            elapsed = clock(time.monotonic() - self._started)
+            self._console.print(f"{elapsed} {text}", highlight=False, soft_wrap=True, markup=False)
 
     def _counts(self) -> dict[str, str]:
         """Of the search's trials, and of the runs that confirm them where there are any."""
@@ -99,13 +99,13 @@ class Progress:
     def _pace(self) -> str:
         elapsed = time.monotonic() - self._started
         trained = tokens_trained(self._tables) - self._tokens_before
-        parts = [f"{timedelta(seconds=round(elapsed))} elapsed"]
+        parts = [f"{clock(elapsed)} elapsed"]
         if trained:
             left = tokens_left(self._tables, self._search_file, self._budget) * elapsed / trained
             parts = [
                 f"{trained / elapsed:,.0f} tokens/s",
                 *parts,
-                f"about {timedelta(seconds=round(left))} left",
+                f"about {clock(left)} left",
             ]
         return ", ".join(parts)
 

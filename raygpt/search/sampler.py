@@ -24,8 +24,9 @@ import optuna
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from raygpt.recipe.schema import Recipe, Search
+from raygpt.recipe.schema import Recipe
 from raygpt.recipe.search_file import SearchFile
+from raygpt.recipe.sections import Search
 from raygpt.search.cluster import Placement
 from raygpt.search.scheduler import METRIC
 from raygpt.search.trial import trial_config

@@ -6,7 +6,7 @@ from typing import Any
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
-from raygpt.recipe.schema import Search
+from raygpt.recipe.sections import Search
 from raygpt.search.trial import rung_time
 
 METRIC = "bits_per_byte"

@@ -1,6 +1,5 @@
 """What a search says when it is over."""
 
-import shlex
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from raygpt.results.checkpoints import best_saved
 from raygpt.results.leaderboard import leaderboard, render
 from raygpt.results.tables import Results, rows
 from raygpt.search.confirm import configurations_to_confirm, confirming_runs, unfinished_runs
+from raygpt.wording import shell_quoted
 
 SHOWN = 5
 
@@ -39,10 +39,12 @@ def summarise(results: Results, search_file: SearchFile) -> tuple[str, int]:
     status = 1 if results.best is None else 0
     if interrupted:
         status = 130
-        runs_dir = "" if folder.parent == Path("runs") else f" --runs-dir {quoted(folder.parent)}"
+        runs_dir = (
+            "" if folder.parent == Path("runs") else f" --runs-dir {shell_quoted(folder.parent)}"
+        )
         headline = (
             f"Interrupted: {headline} All results are kept; go on with\n"
-            f"  python -m raygpt.tune {quoted(folder / files.SEARCH)} --resume{runs_dir}"
+            f"  python -m raygpt.tune {shell_quoted(folder / files.SEARCH)} --resume{runs_dir}"
         )
     parts = [headline]
     if len(results.trials):
@@ -50,11 +52,13 @@ def summarise(results: Results, search_file: SearchFile) -> tuple[str, int]:
         table = render(leaderboard([results], top=top), "table", words=results.conclusions)
         parts += ["", table, ""]
     parts += [
-        f"leaderboard   python -m raygpt.leaderboard {quoted(folder)}",
+        f"leaderboard   python -m raygpt.leaderboard {shell_quoted(folder)}",
         f"tables        {folder / files.TRIALS}, {folder / files.HISTORY}",
     ]
     if (folder / files.BEST_RECIPE).exists():
-        parts.append(f"best recipe   python -m raygpt.train {quoted(folder / files.BEST_RECIPE)}")
+        parts.append(
+            f"best recipe   python -m raygpt.train {shell_quoted(folder / files.BEST_RECIPE)}"
+        )
     if (saved := best_saved(results)) is not None:
         parts.append(f"best model    {folder / saved['checkpoint']}")
     parts.append(f"log           {folder / files.LOG}")
@@ -89,8 +93,3 @@ def count_ended(trials: pd.DataFrame, in_all: int, what: str) -> str:
     counts = Counter(trials["status"])
     statuses = ", ".join(f"{number} {status}" for status, number in counts.items())
     return f"{len(trials) - counts['running']} of {in_all} {what} ended ({statuses})."
-
-
-def quoted(path: Path) -> str:
-    """A path as a shell takes it."""
-    return shlex.quote(str(path))

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from raygpt.atomic import replace_file
 from raygpt.data.dataset import Dataset
 from raygpt.data.tokenizer import TOKENIZER_FILES, Tokenizer
 from raygpt.errors import UserError
@@ -18,9 +19,7 @@ from raygpt.training.model import GPT
 def write_state(folder: Path, state: dict[str, Any]) -> None:
     """Put the state of a run into a checkpoint's folder, in one step."""
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{CHECKPOINT_FILE}.partial"
-    torch.save(state, partial)
-    partial.replace(folder / CHECKPOINT_FILE)
+    replace_file(folder / CHECKPOINT_FILE, lambda partial: torch.save(state, partial))
 
 
 def read_state(folder: Path, mapped: bool = False) -> dict[str, Any]:

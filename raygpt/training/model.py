@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from raygpt.recipe.schema import Model as ModelRecipe
+from raygpt.recipe.sections import Model as ModelRecipe
 
 VOCABULARY_MULTIPLE = 64
 """The embedding's rows are padded to a multiple of this, for the matrix units' sake."""

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from raygpt.recipe.schema import Training as TrainingRecipe
+from raygpt.recipe.sections import Training as TrainingRecipe
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:

@@ -8,8 +8,8 @@ from raygpt.analysis.run import load_results
 from raygpt.data.batches import Windows
 from raygpt.data.dataset import TokenStream
 from raygpt.data.tokenizer import train_tokenizer
-from raygpt.recipe.schema import Model
 from raygpt.recipe.search_file import load_search_file
+from raygpt.recipe.sections import Model
 from raygpt.results.tables import RunTables
 from raygpt.training.model import GPT
 

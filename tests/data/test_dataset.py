@@ -7,7 +7,7 @@ from raygpt.data.corpora import jsonl
 from raygpt.data.dataset import Dataset, TokenStream
 from raygpt.data.prepare import prepare
 from raygpt.errors import UserError
-from raygpt.recipe.schema import Data
+from raygpt.recipe.sections import Data
 
 
 @pytest.fixture

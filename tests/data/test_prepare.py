@@ -17,7 +17,7 @@ from raygpt.data.prepare import default_cache, prepare
 from raygpt.data.spread import in_processes
 from raygpt.data.tokenizer import train_tokenizer
 from raygpt.errors import UserError
-from raygpt.recipe.schema import Data
+from raygpt.recipe.sections import Data
 
 FRACTION = 0.2
 EVERYTHING = 10**9
@@ -91,7 +91,7 @@ def command(corpus, cache, tasks=1):
 from raygpt.data.corpora import jsonl
 from raygpt.data.prepare import prepare
 from raygpt.data.spread import in_processes
-from raygpt.recipe.schema import Data
+from raygpt.recipe.sections import Data
 
 jsonl.PART_BYTES = {PART_BYTES}
 data = Data(corpus={corpus!r}, tokenizer="bpe-300", validation_fraction={FRACTION},
@@ -250,7 +250,7 @@ def test_a_kill_leaves_nothing_wrong(corpus, whole, tmp_path, shards, tasks):
     finished = set(folder.glob("*.tokens"))
     modified = {file: file.stat().st_mtime_ns for file in finished}
     (folder / "00099.tokens").write_bytes(b"left over")
-    (folder / "manifest.json.part").write_bytes(b"{")
+    (folder / ".manifest.json.partial").write_bytes(b"{")
     assert contents(made(corpus, tmp_path).folder) == contents(whole.folder)
     # What was finished was not made again, but for one that the manifest did not list yet.
     assert sum(file.stat().st_mtime_ns != modified[file] for file in finished) <= 1
@@ -311,7 +311,7 @@ def test_a_cache_that_cannot_be_written_stays_usable(corpus, whole, tmp_path):
     assert "cannot be written" in message
     assert "RAYGPT_CACHE" in message
     assert "File too large" in message
-    assert not list(tmp_path.glob("*/*.part"))
+    assert not list(tmp_path.glob("*/*.partial"))
     after = contents(tmp_path / whole.folder.name)
     assert all(after[name] == before[name] for name in before if name != "manifest.json")
     assert len(made(corpus, tmp_path, 2000, 300).train) > 2000
@@ -389,7 +389,7 @@ from raygpt.data import dataset
 from raygpt.data.corpora import jsonl
 from raygpt.data.prepare import prepare
 from raygpt.data.spread import in_processes
-from raygpt.recipe.schema import Data
+from raygpt.recipe.sections import Data
 
 jsonl.PART_BYTES = 1
 resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300))

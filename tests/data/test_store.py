@@ -17,7 +17,7 @@ from raygpt.data.shards import Shards
 from raygpt.data.store import Store
 from raygpt.errors import UserError
 from raygpt.recipe.corpora import is_uri
-from raygpt.recipe.schema import Data
+from raygpt.recipe.sections import Data
 
 KEY = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
 

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 from raygpt.data.dataset import Dataset
 from raygpt.data.tokenizer import END_OF_DOCUMENT, gpt2_tokenizer
 from raygpt.publishing.gpt2 import to_transformers, tokenizer_to_transformers
-from raygpt.recipe.schema import Model
+from raygpt.recipe.sections import Model
 from raygpt.results.tables import load_results
 from raygpt.training.checkpoint import load_model
 from raygpt.training.model import GPT

@@ -123,19 +123,3 @@ def test_rounding_and_epochs_are_described(scales_of):
         update={"training": recipe.training.model_copy(update={"tokens": 1024 * 10})}
     )
     assert "asked for" not in scale.describe_budget(exact, 10**9)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0.3, "about 10 seconds"),
-        (44, "about 40 seconds"),
-        (89, "about 90 seconds"),
-        (90, "about 2 minutes"),
-        (3600, "about 60 minutes"),
-        (5400, "about 2 hours"),
-        (10**6, "about 278 hours"),
-    ],
-)
-def test_durations_are_as_rough_as_they_are_known(seconds, words):
-    assert scale.describe_seconds(seconds) == words

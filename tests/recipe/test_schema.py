@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from raygpt.recipe.schema import Data, Model, Recipe, Search, Training
+from raygpt.recipe.schema import Recipe
+from raygpt.recipe.sections import Data, Model, Search, Training
 
 
 def recipe(**training):

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from raygpt.errors import UserError
-from raygpt.recipe.schema import Search
+from raygpt.recipe.sections import Search
 from raygpt.search import cluster
 from raygpt.search.cluster import Placement, nodes_to_come, placement, trials_at_once
 

@@ -12,7 +12,7 @@ from raygpt.data.prepare import prepare
 from raygpt.data.spread import in_processes
 from raygpt.data.store import Store
 from raygpt.errors import UserError
-from raygpt.recipe.schema import Data
+from raygpt.recipe.sections import Data
 from raygpt.search import cluster, preparation
 from raygpt.search.preparation import PreparedTokens, in_ray_tasks
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
-from raygpt.recipe.schema import Search
+from raygpt.recipe.sections import Search
 from raygpt.search.scheduler import make_scheduler
 from raygpt.search.trial import rung_time
 

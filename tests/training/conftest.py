@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from raygpt.data.prepare import prepare
-from raygpt.recipe.schema import Data, Recipe
+from raygpt.recipe.schema import Recipe
+from raygpt.recipe.sections import Data
 
 WORDS = """
 the of and a in to is was it for with as his on be at by had not but from have they which

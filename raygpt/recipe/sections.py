@@ -1,0 +1,308 @@
+"""Every setting of a recipe: its meaning, default and bounds.
+
+The models are frozen and refuse unknown keys. Made from a file they come through
+`load_search_file`, whose errors name the line; made in Python they raise pydantic's
+ValidationError. Counts are of tokens unless a description says otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from fractions import Fraction
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from raygpt.recipe import corpora
+from raygpt.recipe.errors import RecipeError, allowed
+from raygpt.recipe.quantities import parse_count, parse_fraction, parse_number
+
+# Token shards are uint16, so no tokenizer can have more tokens than that counts; a byte-level
+# one needs 256 bytes, an end-of-document token and at least one merge.
+VOCABULARY_SIZES = range(258, 2**16 + 1)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise RecipeError("must be text", "numbers and such need quotes here")
+    return value
+
+
+def _switch(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise RecipeError("must be true or false")
+    return value
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(r"\w[\w.-]{0,99}", value):
+        raise RecipeError(
+            "cannot name a folder of results",
+            "a name has at most 100 letters, digits, dots, dashes and underscores, "
+            "and begins with a letter or digit",
+        )
+    return value
+
+
+def _corpus(value: str) -> str:
+    if value == "sample" or corpora.WIKIPEDIA.fullmatch(value) or corpora.HUB.fullmatch(value):
+        return value
+    if found := corpora.FILES.fullmatch(value):
+        return f"{found['kind']}:{_absolute(found['path'])}"
+    raise RecipeError("is not a corpus", allowed(value, corpora.NAMES))
+
+
+def _cache(value: str) -> str:
+    return value if corpora.is_uri(value) else _absolute(value)
+
+
+def _absolute(value: str) -> str:
+    """A path that means the same to trials, which have working directories of their own."""
+    return os.path.abspath(os.path.expanduser(value))  # noqa: PTH100, PTH111 (globs stay as is)
+
+
+def _tokenizer(value: str) -> str:
+    match = re.fullmatch(r"bpe-([1-9][0-9]{0,9})", value)
+    if value == "gpt2" or (match and int(match[1]) in VOCABULARY_SIZES):
+        return value
+    sizes = f"{VOCABULARY_SIZES[0]} to {VOCABULARY_SIZES[-1]}"
+    raise RecipeError("is not a tokenizer", allowed(value, ["gpt2", f"bpe-N with N from {sizes}"]))
+
+
+def _rungs(value: Any) -> tuple[Fraction, ...]:
+    hint = "write a list that ascends to 1, such as [1/3, 1]"
+    if not isinstance(value, (list, tuple)):
+        raise RecipeError("must be a list of fractions of the budget", hint)
+    rungs = tuple(parse_fraction(rung) for rung in value)
+    ascending = all(low < high for low, high in pairwise(rungs))
+    if not rungs or rungs[0] <= 0 or rungs[-1] != 1 or not ascending:
+        raise RecipeError("must ascend from above 0 to exactly 1", hint)
+    return rungs
+
+
+def _interval(value: Any) -> Fraction:
+    interval = parse_fraction(value)
+    if not Fraction(1, 1000) <= interval <= 1:
+        raise RecipeError("must be at least 1/1000 and at most 1")
+    return interval
+
+
+def _betas(value: Any) -> tuple[float, float]:
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        raise RecipeError("must be two numbers", "write them like [0.9, 0.95]")
+    betas = tuple(parse_number(beta) for beta in value)
+    if not all(0 <= beta < 1 for beta in betas):
+        raise RecipeError("must both be from 0 to below 1", "write them like [0.9, 0.95]")
+    return betas
+
+
+def _confirm(value: Any) -> Any:
+    hint = "write it like {top: 3, seeds: 3}, or null"
+    if value is not None and not isinstance(value, (Mapping, Section)):
+        raise RecipeError("must hold keys of its own", hint)
+    for name in value if isinstance(value, Mapping) else ():
+        if name not in Confirm.model_fields:
+            raise RecipeError(f'"{name}" is no key of it', allowed(name, Confirm.model_fields))
+    return value
+
+
+def _run_folders(value: Any) -> tuple[str, ...]:
+    hint = "write a list of run folders, such as [runs/lr_sched]"
+    if not isinstance(value, (list, tuple)):
+        raise RecipeError("must be a list", hint)
+    if not all(isinstance(folder, str) and folder.strip() for folder in value):
+        raise RecipeError("must name folders", hint)
+    return tuple(_absolute(folder) for folder in value)
+
+
+def _one_core(value: Any) -> Any:
+    """Null is what recipes written before there was a default say."""
+    return 1 if value is None else value
+
+
+def _whole_above_one(value: float | None) -> float | None:
+    if value is not None and value > 1 and value != int(value):
+        raise RecipeError("must be a whole number of GPUs where it is above 1")
+    return value
+
+
+Count = Annotated[int, BeforeValidator(parse_count)]
+Number = Annotated[float, BeforeValidator(parse_number)]
+Interval = Annotated[Fraction, BeforeValidator(_interval)]
+Text = Annotated[str, BeforeValidator(_text)]
+Switch = Annotated[bool, BeforeValidator(_switch)]
+
+
+class Section(BaseModel):
+    """A part of a recipe: fixed once made, and without room for unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Section):
+    """Which text, in which tokens. The same for every trial, or trials could not be compared."""
+
+    corpus: Annotated[Text, AfterValidator(_corpus)] = Field(
+        "wikipedia",
+        description="Where documents come from: sample (embedded), wikipedia or "
+        "wikipedia:SNAPSHOT@COMMIT, hub:OWNER/NAME:CONFIG@REVISION (Hugging Face), dump:PATH (a "
+        "Wikipedia XML dump), or jsonl:PATH (JSON Lines; a glob will do).",
+    )
+    text_column: Text = Field(
+        "text", description="Name of the text in the objects of hub: and jsonl: corpora."
+    )
+    min_document_bytes: Count = Field(
+        200, ge=0, description="Documents of fewer UTF-8 bytes are left out, as stubs."
+    )
+    tokenizer: Annotated[Text, AfterValidator(_tokenizer)] = Field(
+        "gpt2", description="gpt2, or bpe-N: a byte-level BPE of N tokens trained on the corpus."
+    )
+    context: Count = Field(512, ge=8, description="Tokens in one sequence.")
+    validation_fraction: Number = Field(
+        0.01, gt=0, le=0.5, description="Share of the documents held out of training."
+    )
+    validation_tokens: Count = Field(
+        500_000, ge=1, description="Tokens of the validation set that every trial is scored on."
+    )
+    cache: Annotated[Text, AfterValidator(_cache)] | None = Field(
+        None,
+        description="Where token shards are kept: a folder, or an s3:// or gs:// address that "
+        "every machine takes them from; null is the user's cache folder.",
+    )
+
+
+class Model(Section):
+    """The shape of the GPT."""
+
+    d_model: Count = Field(768, ge=1, description="Width of the residual stream.")
+    n_layers: Count = Field(12, ge=1, description="Number of transformer blocks.")
+    n_heads: Count = Field(8, ge=1, description="Attention heads a block; they divide d_model.")
+    dropout: Number = Field(0.1, ge=0, lt=1, description="Share of activations zeroed.")
+    activation_checkpointing: Switch = Field(
+        False, description="Recompute activations in the backward pass: less memory, more time."
+    )
+    compile: Switch = Field(False, description="Run the model through torch.compile.")
+
+
+class Training(Section):
+    """How the model is trained."""
+
+    tokens: Count = Field(ge=1, description="Budget of one trial.")
+    batch_tokens: Count = Field(
+        256_000, ge=1, description="Tokens in one optimizer step, whatever the micro-batch."
+    )
+    micro_batch: Count = Field(
+        16, ge=1, description="Most sequences in one forward pass of one worker."
+    )
+    learning_rate: Number = Field(gt=0, description="The rate at its peak.")
+    weight_decay: Number = Field(0.1, ge=0, description="AdamW's decoupled weight decay.")
+    warmup: Number = Field(
+        0.01, ge=0, lt=1, description="Fraction of the budget in which the rate rises to its peak."
+    )
+    hold: Number = Field(
+        0.0, ge=0, le=1, description="Fraction of what follows warmup that stays at the peak."
+    )
+    final_learning_rate: Number = Field(
+        0.0, ge=0, le=1, description="The rate at the end, as a fraction of the peak."
+    )
+    betas: Annotated[tuple[float, float], BeforeValidator(_betas)] = Field(
+        (0.9, 0.95), description="AdamW's decay rates of the two moment estimates."
+    )
+    gradient_clipping: Number = Field(1.0, gt=0, description="Largest norm of the gradient.")
+    seed: Count = Field(
+        0, ge=0, lt=2**32, description="Decides initial weights, dropout and order of the data."
+    )
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="Numbers of the forward pass; auto is bf16 where it is fast."
+    )
+    report_every: Interval = Field(
+        Fraction(1, 20),
+        description="Fraction of the budget between two reports of the training curve.",
+    )
+    checkpoint_every: Interval = Field(
+        Fraction(1, 6), description="Fraction of the budget between two checkpoints."
+    )
+
+
+class Confirm(Section):
+    """How the best of a search are trained again, to see which differences are real."""
+
+    top: Count = Field(3, ge=1, description="How many configurations, beside the baseline.")
+    seeds: Count = Field(3, ge=2, description="Runs of each, with seeds of their own.")
+
+
+class Search(Section):
+    """How values for the ranges are proposed, judged and placed on the cluster."""
+
+    trials: Count = Field(
+        32,
+        ge=1,
+        description="Trials in all; of a recipe without ranges, runs with seeds one apart.",
+    )
+    rungs: Annotated[tuple[Fraction, ...], BeforeValidator(_rungs)] = Field(
+        (Fraction(1, 3), Fraction(1)),
+        description="Fractions of the budget at which trials are judged, ascending to 1; the "
+        "default is measured in docs/rung_fidelity.md.",
+    )
+    rung_metric: Literal["cooldown", "average", "raw"] = Field(
+        "cooldown",
+        description="What a trial is judged by at a rung below its full budget: cooldown trains "
+        "it to the end as if the rung were its budget, and goes back if it may go on; average "
+        "takes an average of its weights; raw takes it as it stands, as fifo always does.",
+    )
+    reduction_factor: Number = Field(
+        3.0, gt=1, description="One trial in so many goes on past a rung (asha)."
+    )
+    sampler: Literal["tpe", "random"] = Field(
+        "tpe", description="Who proposes values: a model of the results so far, or chance."
+    )
+    scheduler: Literal["asha", "fifo"] = Field(
+        "asha", description="Whether weak trials stop at rungs (asha) or all run out (fifo)."
+    )
+    seed: Count = Field(0, ge=0, lt=2**32, description="Seed of the sampler.")
+    workers_per_trial: Count = Field(1, ge=1, description="Processes that train one trial.")
+    cpus_per_worker: Annotated[Number, BeforeValidator(_one_core)] = Field(
+        1.0,
+        gt=0,
+        le=1024,
+        description="CPU cores of a worker. It computes with as many threads, rounded down, but "
+        "with one at least; on a CPU the figures depend on their number in the last digits.",
+    )
+    gpus_per_worker: Annotated[Number | None, AfterValidator(_whole_above_one)] = Field(
+        None,
+        ge=0,
+        description="GPUs of a worker, below 1 a share of one; null is one where there are any.",
+    )
+    concurrent: Count | None = Field(
+        None, ge=1, description="Most trials at once; null is what the cluster has room for."
+    )
+    confirm: Annotated[Confirm | None, BeforeValidator(_confirm)] = Field(
+        None, description="Train the best configurations again after the search; null is not to."
+    )
+    warm_start: Annotated[tuple[str, ...], BeforeValidator(_run_folders)] = Field(
+        (), description="Run folders of earlier searches whose trials the sampler learns from."
+    )
+    hang_timeout: Number | None = Field(
+        None,
+        gt=0,
+        description="Seconds without a sign of a trial after which it is given up; null is ten "
+        "times the longest pause of the search so far, and at least 120.",
+    )
+
+
+class UncheckedRecipe(Section):
+    """The sections of a recipe: each setting is valid, but they may contradict each other.
+
+    `raygpt.recipe.schema.Recipe` is the checked one, which everything else works with.
+    """
+
+    name: Annotated[Text, AfterValidator(_name)] = Field(
+        description="Name of the run; a file without one is named after itself."
+    )
+    data: Data = Data()
+    model: Model = Model()
+    training: Training
+    search: Search = Search()

@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import pytest
+
+from raygpt.wording import clock, duration, rough_duration, shell_quoted
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 seconds"),
+        (59, "59 seconds"),
+        (60, "1.0 minutes"),
+        (354, "5.9 minutes"),
+        (7199, "120.0 minutes"),
+        (7200, "2.0 hours"),
+    ],
+)
+def test_a_duration_has_the_unit_of_its_size(seconds, text):
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (1, "about 10 seconds"),
+        (84, "about 80 seconds"),
+        (90, "about 2 minutes"),
+        (5399, "about 90 minutes"),
+        (5400, "about 2 hours"),
+        (36000, "about 10 hours"),
+    ],
+)
+def test_an_estimate_is_rounded(seconds, text):
+    assert rough_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0:00:00"), (336, "0:05:36"), (90061.5, "25:01:02")]
+)
+def test_a_clock_counts_hours_minutes_and_seconds(seconds, text):
+    assert clock(seconds) == text
+
+
+def test_an_argument_with_a_blank_is_quoted():
+    assert shell_quoted(Path("runs/lr_sched")) == "runs/lr_sched"
+    assert shell_quoted("a b") == "'a b'"
