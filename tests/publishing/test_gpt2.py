@@ -32,7 +32,7 @@ def exported(trained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     trained.tokenizer.save(folder)
     tokenizer_to_transformers(folder, CONTEXT).save_pretrained(folder)
-    to_transformers(trained.gpt, trained.recipe.model, trained.tokenizer).save_pretrained(folder)
+    to_transformers(trained.model, trained.recipe.model, trained.tokenizer).save_pretrained(folder)
     return AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
 
 
@@ -43,7 +43,7 @@ def test_the_logits_are_raygpts_own(trained, exported):
     tokens = torch.randint(300, (3, CONTEXT), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         theirs = model(tokens).logits
-        ours = trained.gpt(tokens)
+        ours = trained.model(tokens)
     assert theirs.dtype == torch.float32
     assert theirs.shape == (3, CONTEXT, 300)
     assert ours.shape == (3, CONTEXT, 320)
