@@ -39,6 +39,7 @@ def to_transformers(model: nn.Module, recipe: ModelRecipe, tokenizer: Tokenizer)
         UserError: the model is not GPT-2's architecture: it has other parameters, or other logits
             with the same ones.
     """
+    weights = _weights(model, recipe.n_layers, tokenizer.vocab_size)
     config = GPT2Config(
         vocab_size=tokenizer.vocab_size,
         n_positions=model.context,
@@ -54,40 +55,35 @@ def to_transformers(model: nn.Module, recipe: ModelRecipe, tokenizer: Tokenizer)
         eos_token_id=tokenizer.end_of_document,
     )
     gpt2 = GPT2LMHeadModel(config).to(torch.float32)
-    try:
-        weights = _weights(model.state_dict(), recipe.n_layers, tokenizer.vocab_size)
-        gpt2.load_state_dict(weights)
-    except (KeyError, RuntimeError) as error:
-        raise _not_gpt2(
-            model, f"its parameters are others ({str(error).splitlines()[0]})"
-        ) from None
+    gpt2.load_state_dict(weights)
     gpt2.eval()
     _compare(model, gpt2)
     return gpt2
 
 
-def _weights(
-    ours: dict[str, torch.Tensor], n_layers: int, vocab_size: int
-) -> dict[str, torch.Tensor]:
-    """The parameters of raygpt's GPT by transformers' names; KeyError if there are others."""
-    ours = dict(ours)
-    embedding = ours.pop("token_embedding.weight")[:vocab_size]
-    theirs = {
-        "transformer.wte.weight": embedding,
-        "lm_head.weight": embedding,
-        "transformer.wpe.weight": ours.pop("position_embedding.weight"),
-        "transformer.ln_f.weight": ours.pop("final_norm.weight"),
-        "transformer.ln_f.bias": ours.pop("final_norm.bias"),
+def _weights(model: nn.Module, n_layers: int, vocab_size: int) -> dict[str, torch.Tensor]:
+    """The model's parameters by transformers' names; UserError if GPT-2 has others."""
+    names = {
+        "token_embedding.weight": "transformer.wte.weight",
+        "position_embedding.weight": "transformer.wpe.weight",
+        "final_norm.weight": "transformer.ln_f.weight",
+        "final_norm.bias": "transformer.ln_f.bias",
     }
     for layer in range(n_layers):
         for our_name, their_name in THEIR_NAMES.items():
             for kind in ("weight", "bias"):
-                value = ours.pop(f"blocks.{layer}.{our_name}.{kind}")
-                # transformers' Conv1D holds its matrices transposed.
-                theirs[f"transformer.h.{layer}.{their_name}.{kind}"] = value.t()
-    if ours:
-        raise KeyError(next(iter(ours)))
-    return theirs
+                name = f"transformer.h.{layer}.{their_name}.{kind}"
+                names[f"blocks.{layer}.{our_name}.{kind}"] = name
+    ours = model.state_dict()
+    if differing := sorted(names.keys() ^ ours.keys()):
+        raise _not_gpt2(model, f"one of the two has no {differing[0]}")
+    # transformers' Conv1D holds its matrices transposed.
+    theirs = {
+        name: ours[our_name].t() if our_name.startswith("blocks.") else ours[our_name]
+        for our_name, name in names.items()
+    }
+    embedding = theirs["transformer.wte.weight"][:vocab_size]
+    return theirs | {"transformer.wte.weight": embedding, "lm_head.weight": embedding}
 
 
 @torch.no_grad()
@@ -104,8 +100,8 @@ def _compare(model: nn.Module, gpt2: GPT2LMHeadModel) -> None:
 
 def _not_gpt2(model: nn.Module, reason: str) -> UserError:
     return UserError(
-        f"the model {type(model).__name__} cannot be exported: transformers would load it as GPT-2, "
-        f"and {reason}; only raygpt's own GPT can be exported"
+        f"the model {type(model).__name__} cannot be exported: transformers would load it as "
+        f"GPT-2, and {reason}; only raygpt's own GPT can be exported"
     )
 
 

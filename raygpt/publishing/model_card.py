@@ -127,8 +127,8 @@ def _figures(model: TrainedModel, found: FoundCheckpoint) -> str:
     lines = [("tokens trained on", tokens)]
     if not model.finished:
         return (
-            f"{_table(lines)}\n\nThese weights were saved in mid-schedule, before the learning rate "
-            f"had decayed as the recipe says. They were not scored on the validation set."
+            f"{_table(lines)}\n\nThese weights were saved in mid-schedule, before the learning "
+            f"rate had decayed as the recipe says. They were not scored on the validation set."
         )
     if found.trial is None or "bits_per_byte" not in found.trial:
         return f"{_table(lines)}\n\nIts run folder has the figures on the validation set."
@@ -170,8 +170,8 @@ def _doubts(found: FoundCheckpoint) -> Iterator[str]:
         yield "\n".join(f"- {sentence}" for sentence in compared.words())
     elif len(trials) > 1:
         yield (
-            f"The trial is the best of {len(trials)} by this figure, with one seed each: in part it "
-            f"was lucky, so expect a slightly worse figure on other documents or with other seeds."
+            f"The trial is the best of {len(trials)} by this figure, with one seed each: in part "
+            f"it was lucky, so expect a worse figure on other documents or with other seeds."
         )
 
 

@@ -14,7 +14,7 @@ def default_device() -> torch.device:
 
 
 def supports_bf16(device: torch.device) -> bool:
-    """Whether a device computes bf16 products in hardware; emulated, they are slower than float32."""
+    """Whether a device has hardware for bf16 products; emulated, they are slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()

@@ -9,6 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic.fields import FieldInfo
+
 from raygpt.data.dataset import Dataset
 from raygpt.recipe.schema import Recipe
 
@@ -51,13 +53,14 @@ def differences(saved: Mapping[str, str], recipe: Recipe, dataset: Dataset) -> l
     """
     now = identity(recipe, dataset)
     saved = _renamed(saved)
-    before = {key: _value_before(key, recipe) for key in now}
-    pairs = {key: (saved.get(key, before[key]), value) for key, value in now.items()}
-    for key in saved.keys() - now.keys():
-        if _value_before(key, recipe) is None:
-            pairs[key] = (saved[key], None)
+    pairs = {
+        key: (saved[key] if key in saved else _value_before(key, recipe), value)
+        for key, value in now.items()
+    }
+    gone = (key for key in saved if key not in now and not _field(key, recipe))
+    pairs |= {key: (saved[key], None) for key in gone}
     return [
-        f"{key} (checkpoint: {_shown(old)}, now: {_shown(new)})"
+        f"{key} (checkpoint: {old or 'not set'}, now: {new or 'no such setting'})"
         for key, (old, new) in pairs.items()
         if old != new
     ]
@@ -86,13 +89,19 @@ def _renamed(saved: Mapping[str, str]) -> dict[str, str]:
 
 
 def _value_before(key: str, recipe: Recipe) -> str | None:
-    """The value of a setting that a checkpoint lacks; None if the recipe has no such setting."""
+    """The value of a setting that a checkpoint lacks; None if it has always been required."""
     if key in VALUES_BEFORE:
         return str(VALUES_BEFORE[key])
+    field = _field(key, recipe)
+    if field is None or field.is_required():
+        return None
+    section, name = key.split(".")
+    # Dumped by its section, because that may write a value in another way than Python does.
+    with_default = getattr(recipe, section).model_copy(update={name: field.default})
+    return str(with_default.model_dump(include={name})[name])
+
+
+def _field(key: str, recipe: Recipe) -> FieldInfo | None:
+    """The setting of a key; None if this version has no such setting."""
     section, _, name = key.partition(".")
-    fields = type(getattr(recipe, section, recipe)).model_fields
-    return str(fields[name].default) if name in fields else None
-
-
-def _shown(value: str | None) -> str:
-    return "no such setting" if value is None else value
+    return getattr(type(getattr(recipe, section, None)), "model_fields", {}).get(name)

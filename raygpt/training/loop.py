@@ -283,7 +283,9 @@ class TrainingRun:
         self._trunk = trunk
         self._load_state(state)
         if self.averaged:
-            self.averaged.load_state_dict(saved["averaged"])
+            self.averaged = averaged(self.model)
+            if saved["averaged"]:
+                self.averaged.load_state_dict(saved["averaged"])
 
     def _state(self) -> dict[str, Any]:
         """What a step changes; random numbers are functions of the step and need no state."""
