@@ -24,14 +24,28 @@ def own_recipe(recipe_of, tmp_path):
     return make
 
 
-def test_the_gpt_has_its_context_and_logits(recipe_of):
-    model = build_model(recipe_of(), 300)
-    assert type(model) is GPT
-    assert model.context == 16
+def test_a_recipe_without_a_model_of_its_own_gets_a_gpt(recipe_of):
+    model = build_model(recipe_of(data={"context": 32}, model={"n_layers": 3}), 300)
+    assert isinstance(model, GPT)
+    assert (model.context, model.vocab_size, len(model.blocks)) == (32, 300, 3)
+    tokens_BT = torch.zeros(2, 32, dtype=torch.int64)
+    logits_BTV = model.logits(tokens_BT)
+    assert logits_BTV.shape == (2, 32, 320)
+    assert torch.equal(logits_BTV.isfinite().sum(-1), torch.full((2, 32), 300))
+
+
+def test_the_weights_are_drawn_from_torchs_generator(recipe_of):
+    def weights(seed):
+        torch.manual_seed(seed)
+        return build_model(recipe_of(), 300).token_embedding.weight
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
 
 
 def test_an_own_model_has_them_whatever_it_calls_its_parts(own_recipe):
     model = build_model(own_recipe(), 300)
+    assert type(model).__name__ == "MyGPT"
     assert model.context == 16
     tokens_BT = torch.arange(20).view(2, 10)
     assert model.logits(tokens_BT).shape == (2, 10, 300)
@@ -113,8 +127,7 @@ def test_a_run_with_an_own_model_is_saved_resumed_and_sampled(
     resumed.save(tmp_path / "checkpoint")
     trained = load_model(tmp_path / "checkpoint")
     assert trained.recipe == recipe
-    model = trained.model if hasattr(trained, "model") else trained.gpt
-    assert list(generate(model, [1, 2, 3], 20, dataset.tokenizer.end_of_document, seed=1))
+    assert list(generate(trained.model, [1, 2, 3], 20, dataset.tokenizer.end_of_document, seed=1))
 
 
 def test_a_checkpoint_of_another_text_of_the_file_is_another_recipe(own_recipe, dataset, tmp_path):

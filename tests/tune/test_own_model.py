@@ -80,9 +80,8 @@ def test_its_run_folder_has_what_was_searched(searched):
 def test_an_edited_file_is_no_resumption(searched, place):
     shutil.copy(EXAMPLE / "model.py", place / "edited.py")
     (place / "my_model.py").write_text((place / "edited.py").read_text() + "\n# edited\n")
-    refused = command(
-        place, "tune", EXAMPLE / "search.yaml", "--scale=mini", "--name=rotary", "--resume"
-    )
+    module = f"--set=model.module={TINY['model__module']}"
+    refused = command(place, "tune", EXAMPLE / "search.yaml", module, "--name=rotary", "--resume")
     assert refused.returncode == 2
     assert f"the file of model.module ({place}/my_model.py) has changed" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
