@@ -1,4 +1,7 @@
 import functools
+import re
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +13,10 @@ from raygpt.training.generation import generate
 from raygpt.training.loop import TrainingRun
 from raygpt.training.model import GPT
 from tests.recipe.own_models import GOOD
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTATION = ROOT / "docs" / "own_model.md"
+EXAMPLE = ROOT / "examples" / "rotary_gpt" / "model.py"
 
 
 @pytest.fixture
@@ -59,6 +66,31 @@ def test_it_is_made_with_its_settings_vocabulary_and_context(own_recipe):
         "self.context = ", "self.made_with = settings.base, vocab_size, context; self.context = "
     )
     assert build_model(own_recipe(text, base=500), 300).model.made_with == (500.0, 300, 16)
+
+
+def test_the_file_in_the_documentation_is_complete(own_recipe, dataset):
+    blocks = re.findall(r"```python\n(.*?)```", DOCUMENTATION.read_text(), re.DOTALL)
+    assert len(blocks) == 1
+    run = TrainingRun(own_recipe(blocks[0], window=3), dataset)
+    bits = [report.bits_per_byte for report in run.reports() if report.rung is not None]
+    assert bits[-1] < bits[0]
+
+
+def test_the_example_has_rotary_positions_and_no_biases(own_recipe):
+    text = EXAMPLE.read_text()
+    assert len(text.splitlines()) < 120
+    model = build_model(own_recipe(text, "RotaryGPT", rotary_base=500), 300)
+    assert {type(part) for part in model.modules()} >= {torch.nn.RMSNorm}
+    assert not any("bias" in name for name, _ in model.named_parameters())
+
+    rotate = sys.modules[type(model.model).__module__].rotate
+    query, key = torch.randn(2, 8)
+    queries, keys = (rotate(x.expand(1, 1, 16, 8), 500.0)[0, 0] for x in (query, key))
+    assert torch.allclose(queries.norm(dim=-1), query.norm())
+    products = queries @ keys.T
+    # They depend on the distance alone, and do depend on it.
+    assert torch.allclose(products[1:, 1:], products[:-1, :-1], atol=1e-4)
+    assert not torch.allclose(products[0], products[0, 0].expand(16), atol=0.1)
 
 
 def test_its_shape_is_known_without_memory(own_recipe):
