@@ -298,7 +298,7 @@ class Search(Section):
     )
     sampler: Literal["tpe", "random"] = Field(
         "tpe",
-        description="How values are proposed: from a model of the results so far (tpe) or at random.",
+        description="How values are proposed: from a model of earlier results (tpe) or at random.",
     )
     scheduler: Literal["asha", "fifo"] = Field(
         "asha",
