@@ -127,10 +127,11 @@ def _load(own: OwnModel) -> tuple[type[nn.Module], type[Model]]:
 
 
 def _run(own: OwnModel) -> ModuleType:
-    """The file as a module, which has run."""
-    # torch.compile, dataclasses and pydantic look a class's module up by its name. With the digest
-    # in it, it is nobody else's, and another text of the file is another module.
-    module = ModuleType(f"raygpt_model_{own.digest[:16]}")
+    """Run the file, as a module."""
+    # torch.compile, dataclasses and pydantic look a class's module up by its name, so it is made
+    # known, by a name that no other module has.
+    identity = hashlib.sha256(f"{own.module} {own.digest}".encode()).hexdigest()
+    module = ModuleType(f"raygpt_model_{identity[:16]}")
     module.__file__ = own.path
     code = _compiled(own)
     sys.modules[module.__name__] = module

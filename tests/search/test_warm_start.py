@@ -3,6 +3,7 @@ import pytest
 from optuna.trial import TrialState
 
 from raygpt.errors import UserError
+from raygpt.recipe.own_model import COPY
 from raygpt.recipe.search_file import load_search_file
 from raygpt.results import files
 from raygpt.results.tables import RunTables
@@ -316,3 +317,15 @@ def test_no_run_is_refused(warm, tmp_path, search_file, make_search):
     assert earlier_runs(search_file) == []
     with pytest.raises(UserError, match="nothing is searched here"):
         earlier_runs(warm(tmp_path, **{DROPOUT: 0.1, RATE: 0.1}))
+
+
+def test_an_edited_file_of_the_users_own_model_is_refused(earlier, warm, make_search, tmp_path):
+    model = tmp_path / "my_model.py"
+    model.write_text("from torch import nn\n\nclass MyGPT(nn.Module):\n    pass\n")
+    module = f"{model}:MyGPT"
+    folder = earlier(("completed", 0.01, 2), search=make_search(f"model.module={module}"))
+    (folder / COPY).write_bytes(model.read_bytes())
+    assert len(earlier_runs(warm(folder, model__module=module))) == 1
+    model.write_text(model.read_text() + "# edited\n")
+    with pytest.raises(UserError, match=r"the file of model\.module \(.*\) has changed"):
+        earlier_runs(warm(folder, model__module=module))
