@@ -10,7 +10,7 @@ from benchmarks.learning_curves import (
     final_value,
     sigma,
 )
-from benchmarks.search_efficiency import REGIMES, SEARCHED
+from benchmarks.search_methods import REGIMES, SEARCHED
 from raygpt.recipe import budget
 from raygpt.recipe.search_file import load_search_file
 from raygpt.search.scheduler import METRIC
@@ -26,7 +26,7 @@ SAFE = {
 WILD = SAFE | {"training.learning_rate": 4e-3, "training.warmup": 0.002}
 
 
-def recipe(values=SAFE, regime="noise of the rate", *overrides):
+def recipe(values=SAFE, regime="learning-rate noise", *overrides):
     return load_search_file(SEARCHED, overrides=(*REGIMES[regime], *overrides)).recipe(values)
 
 
