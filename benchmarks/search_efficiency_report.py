@@ -30,8 +30,13 @@ bowl over the hyperparameters, noise and divergence, whose sizes we chose. The r
 model. They show how the parts of a search work together, not how long your search will take.
 
 The searches are over the five values of [`lr_sched.yaml`](../search_spaces/lr_sched.yaml), with
-{at_once} trials at a time. The regimes differ only in the budget of a trial: {budgets}. In the
-first, learning-rate noise separates the trials; in the last, how far each has come.
+{at_once} trials at a time. The regimes differ only in the budget of a trial:
+
+{budgets}
+
+The largest budget is one at which learning-rate noise separates the trials in mid-schedule, the
+smallest one at which they differ by how far they have come. In between is the budget of the shipped
+recipes.
 
 ## Tokens until the search is within one sigma of the best
 
@@ -102,8 +107,8 @@ def report(outcomes: pd.DataFrame, layer: pd.DataFrame, on_ray: OnRay, plot: str
         search_file = load_search_file(SEARCHED, overrides=overrides)
         recipe = search_file.baseline()
         budgets.append(
-            f"{budget.budget_tokens(recipe) / 1e6:,.0f} M tokens in {budget.steps(recipe):,} steps "
-            f"(“{regime}”)"
+            f"- *{regime}*: {budget.budget_tokens(recipe) / 1e6:,.0f} M tokens in "
+            f"{budget.steps(recipe):,} steps"
         )
         tables.append(f"### {regime}\n\n{as_markdown(formatted(table.loc[regime]), 'method')}")
         correlations = rank_correlations(regime).map("{:.2f}".format)
@@ -113,7 +118,7 @@ def report(outcomes: pd.DataFrame, layer: pd.DataFrame, on_ray: OnRay, plot: str
         last_seed=outcomes["seed"].max(),
         trials=outcomes["limit"].max(),
         at_once=AT_ONCE,
-        budgets=", ".join(budgets),
+        budgets="\n".join(budgets),
         tables="\n\n".join(tables),
         verdict=verdict(table),
         ranks="\n\n".join(ranks),
@@ -235,7 +240,7 @@ def plot(outcomes: pd.DataFrame, path: Path) -> None:
 
     # With a fixed salt the same outcomes give the same file.
     pyplot.rcParams["svg.hashsalt"] = "raygpt"
-    figure, axes = pyplot.subplots(1, len(REGIMES), figsize=(12, 4), sharey=True)
+    figure, axes = pyplot.subplots(1, len(REGIMES), figsize=(13, 4), sharey=True)
     limit = outcomes["limit"].max()
     for axis, regime in zip(axes, REGIMES, strict=True):
         of_regime = outcomes[outcomes["regime"] == regime]
@@ -255,6 +260,6 @@ def plot(outcomes: pd.DataFrame, path: Path) -> None:
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("searches within one sigma of the best")
     axes[0].set_ylim(0, 1)
-    axes[-1].legend(fontsize=8)
+    axes[-1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.02, 1))
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
