@@ -8,7 +8,8 @@ from pathlib import Path
 import raygpt
 from raygpt.command import called_as, command_summary, run_command
 from raygpt.errors import UserError
-from raygpt.shipped import describe_shipped
+from raygpt.shipped import describe_shipped, shipped_recipes
+from raygpt.wording import shell_quoted
 
 COMMANDS = ("tune", "train", "prepare", "leaderboard", "report", "export", "sample")
 
@@ -21,17 +22,24 @@ def main() -> None:
 def dispatch(arguments: list[str]) -> int | None:
     """Run the command that the first argument names with the others; its exit code."""
     command, *others = arguments or ["--help"]
-    if command in ("-h", "--help"):
+    if command in ("-h", "--help", "help"):
         print(overview())
         return 0
     if command == "--version":
         print(f"raygpt {raygpt.__version__}")
         return 0
     if command not in COMMANDS:
-        from raygpt.recipe.errors import allowed
-
-        raise UserError(f'there is no command "{command}"; {allowed(command, COMMANDS)}')
+        raise UserError(f'there is no command "{command}"; {hint(command)}')
     return importlib.import_module(f"raygpt.{command}").main(others)
+
+
+def hint(command: str) -> str:
+    """What may have been meant by a word that is no command."""
+    if command in shipped_recipes() or command.endswith((".yaml", ".yml")):
+        return f"to search a recipe's ranges: {called_as('tune')} {shell_quoted(command)}"
+    from raygpt.recipe.errors import allowed
+
+    return allowed(command, COMMANDS)
 
 
 def overview() -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from raygpt.errors import UserError
 from raygpt.shipped import find_recipe
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 def run_command(main: Callable[[], int | None]) -> None:
     """Run a command's `main` and exit; an error of the user's is one message and exit code 2."""
+    # A terminal whose encoding lacks a character shows its number.
+    sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = main()
         sys.stdout.flush()
@@ -52,7 +54,14 @@ def printable(text: str) -> str:
 # --- arguments ----------------------------------------------------------------------------------
 
 
-def command_parser(command: str, module_doc: str | None) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """An argparse parser whose messages do not send control characters to the terminal."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
+def command_parser(command: str, module_doc: str | None) -> Parser:
     """A parser whose usage line names the command as it was called.
 
     Args:
@@ -60,9 +69,7 @@ def command_parser(command: str, module_doc: str | None) -> argparse.ArgumentPar
         module_doc: the docstring of the command's module.
     """
     summary = command_summary(module_doc)
-    return argparse.ArgumentParser(
-        prog=called_as(command), description=summary[:1].upper() + summary[1:]
-    )
+    return Parser(prog=called_as(command), description=summary[:1].upper() + summary[1:])
 
 
 def called_as(command: str) -> str:
@@ -83,7 +90,7 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of a command that reads a recipe."""
     parser.add_argument(
         "file",
-        type=Path,
+        type=given_path,
         metavar="FILE",
         help="recipe: a YAML file, or the name of one that comes with raygpt, such as lr_sched",
     )
@@ -113,7 +120,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--runs-dir",
-        type=Path,
+        type=given_path,
         default=Path("runs"),
         metavar="DIR",
         help="folder in which the run folder is made (default: runs)",
@@ -121,11 +128,24 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="continue a run that was interrupted")
 
 
+def given_path(text: str) -> Path:
+    """A path on the command line, which Ray and pyarrow must be able to pass on."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; it must name a file or folder")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not UTF-8; rename it") from None
+    return Path(text)
+
+
 def run_name(text: str) -> str:
     """The value of --name, under the same rules as `name` in a recipe."""
     from raygpt.recipe.errors import RecipeError
     from raygpt.recipe.fields import read_value
 
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; leave --name out for the recipe's name")
     try:
         return read_value("name", text)
     except RecipeError as error:
@@ -182,6 +202,7 @@ def open_recipe(options: argparse.Namespace, command: str, only_plan: bool = Fal
     folder = options.runs_dir / first.name
     resumed = None
     if options.resume:
+        refuse_unreadable(folder)
         resumed = reopen_run(folder, first.path, overrides)
         if options.scale not in ("auto", resumed.scale):
             raise UserError(
@@ -197,6 +218,14 @@ def open_recipe(options: argparse.Namespace, command: str, only_plan: bool = Fal
         if not only_plan:
             refuse_existing(folder)
     return Opened(scales, folder, overrides, resumed)
+
+
+def refuse_unreadable(folder: Path) -> None:
+    """Raise UserError if nobody can tell whether there is such a folder."""
+    try:
+        folder.exists()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read: {error.strerror}") from None
 
 
 # --- the terminal -------------------------------------------------------------------------------

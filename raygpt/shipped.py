@@ -36,19 +36,22 @@ def find_recipe(given: Path) -> Path:
             working directory comes first.
 
     Raises:
-        UserError: it is a bare name, and there is neither such a file nor such a recipe.
+        UserError: it is a bare name of neither a file nor a recipe, or a link to nothing.
     """
     shipped = shipped_recipes()
     name = str(given)
     if name in shipped:
         return given if given.is_file() else shipped[name]
     try:
-        given.lstat()
+        given.stat()
     except FileNotFoundError:
+        if given.is_symlink():
+            target = given.readlink()
+            raise UserError(f"{given}: is a link to {target}, which does not exist") from None
         if given.name == name:
             raise _unknown(name, shipped) from None
     except OSError:
-        pass  # Reading the file says what is wrong with it.
+        pass  # reading the file says what is wrong with it
     return given
 
 
@@ -56,7 +59,8 @@ def _unknown(name: str, shipped: dict[str, Path]) -> UserError:
     from raygpt.recipe.errors import closest
 
     known = {path.stem: path.name for path in Path().glob("*.yaml")}
-    nearest = closest(Path(name).stem, known := known | {name: name for name in shipped})
+    known |= {recipe: recipe for recipe in shipped}
+    nearest = closest(Path(name).stem, known)
     meant = f'; did you mean "{known[nearest]}"?' if nearest else "."
     return UserError(
         f"{name}: there is no such file here, and no recipe of that name comes with raygpt{meant} "
