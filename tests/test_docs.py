@@ -34,6 +34,13 @@ def test_links_lead_to_files_and_headings(page):
         assert not anchor or anchor in anchors(file), f"{target}: no such heading"
 
 
+def test_pictures_are_small():
+    pictures = list((ROOT / "docs").glob("*.png"))
+    assert pictures
+    for picture in pictures:
+        assert picture.stat().st_size < 150_000, picture
+
+
 def yaml_blocks(page):
     return re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
 
