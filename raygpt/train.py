@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     with hold_run(folder):
         if (folder / CHECKPOINT_FOLDER).exists():
             run.load(folder / CHECKPOINT_FOLDER)
-        data = dataset.fingerprints(recipe.data.validation_tokens)
+        data = dataset.fingerprints(recipe.data.validation_tokens, recipe.data.context)
         tables = RunTables(folder, searched=(), data=data)
         tables.drop_reports_after(TRIAL, run.step * run.tokens_per_step)
         tables.begin_trial(TRIAL, recipe.training.seed, {})
