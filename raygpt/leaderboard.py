@@ -8,7 +8,7 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
-from raygpt.command import run_command
+from raygpt.command import command_parser, run_command
 from raygpt.results.comparability import describe_budgets, refuse_incomparable
 from raygpt.results.conditions import describe_none
 from raygpt.results.leaderboard import (
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m raygpt.leaderboard", description=__doc__)
+    parser = command_parser("leaderboard", __doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder, such as runs/lr_sched")
     parser.add_argument("--top", type=int, metavar="N", help="only the first N trials")
     parser.add_argument(

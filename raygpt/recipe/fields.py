@@ -31,12 +31,10 @@ GROUPS = {"search.confirm": Confirm}
 
 REQUIRED = tuple(key for key, field in FIELDS.items() if field.is_required() and key != "name")
 
-_FIXED_IN_TRAINING = ("tokens", "precision", "report_every", "checkpoint_every")
+_NEVER_SEARCHED = ("training.tokens", "training.report_every", "training.checkpoint_every")
 
 SEARCHABLE = frozenset(
-    key
-    for key in FIELDS
-    if key.startswith(("model.", "training.")) and key.split(".")[1] not in _FIXED_IN_TRAINING
+    key for key in FIELDS if key.startswith(("model.", "training.")) and key not in _NEVER_SEARCHED
 )
 
 
@@ -64,7 +62,7 @@ def read_field_range(key: str, given: Mapping[str, Any]) -> Range:
     if key not in SEARCHABLE:
         raise RecipeError(
             "cannot be a range: with it trials would not be comparable",
-            f"ranges may stand in model and training, except {', '.join(_FIXED_IN_TRAINING)}",
+            f"any value of model and training may be one, except {', '.join(_NEVER_SEARCHED)}",
         )
     found = read_range(given, lambda value: _reachable(key, value))
     if isinstance(found, Choice):
@@ -77,15 +75,16 @@ def read_field_range(key: str, given: Mapping[str, Any]) -> Range:
 
 
 def start_value(key: str, found: Range) -> Any:
-    """Where a search of one setting sets out.
+    """The first value of a setting that a search tries.
 
-    The range's own start, else the setting's default where the range contains it, else its middle.
+    It is the range's own start, else the setting's default where the range contains it, else the
+    range's middle.
     """
     if found.start is not None:
-        return found.start
+        return found.grid_point(found.start)
     field = FIELDS[key]
     reachable = not field.is_required() and found.contains(field.default)
-    return field.default if reachable else found.middle
+    return found.grid_point(field.default) if reachable else found.middle
 
 
 def full_name(name: str, names: Iterable[str]) -> str | None:

@@ -160,6 +160,9 @@ def load_search_file(
     ]
     if problems:
         raise all_of(problems)
+    if not ranges:
+        # Seeds of one recipe are compared with each other, so none of them is stopped.
+        fixed["search.scheduler"] = "fifo"
     return SearchFile(ranges, fixed, path, scale)
 
 

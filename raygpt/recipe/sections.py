@@ -14,7 +14,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from raygpt.recipe import corpora
 from raygpt.recipe.errors import RecipeError, allowed
@@ -48,11 +48,10 @@ def _name(value: str) -> str:
 
 
 def _corpus(value: str) -> str:
-    if value == "sample" or corpora.WIKIPEDIA.fullmatch(value) or corpora.HUB.fullmatch(value):
-        return value
-    if found := corpora.FILES.fullmatch(value):
-        return f"{found['kind']}:{_absolute(found['path'])}"
-    raise RecipeError("is not a corpus", allowed(value, corpora.NAMES))
+    parsed = corpora.parse_corpus(value)
+    if parsed is None:
+        raise RecipeError("is not a corpus", allowed(value, corpora.NAMES))
+    return f"{parsed.kind}:{_absolute(parsed.path)}" if parsed.path else value
 
 
 def _cache(value: str) -> str:
@@ -90,13 +89,11 @@ def _interval(value: Any) -> Fraction:
     return interval
 
 
-def _betas(value: Any) -> tuple[float, float]:
+def split_betas(value: Any) -> tuple[Any, Any]:
+    """The values of beta1 and beta2 that older recipes have as one list, `betas`."""
     if not isinstance(value, (list, tuple)) or len(value) != 2:
-        raise RecipeError("must be two numbers", "write them like [0.9, 0.95]")
-    betas = tuple(parse_number(beta) for beta in value)
-    if not all(0 <= beta < 1 for beta in betas):
-        raise RecipeError("must both be from 0 to below 1", "write them like [0.9, 0.95]")
-    return betas
+        raise RecipeError("must be two numbers", "write them apart, as beta1: 0.9 and beta2: 0.95")
+    return tuple(value)
 
 
 def _confirm(value: Any) -> Any:
@@ -208,8 +205,11 @@ class Training(Section):
     final_learning_rate: Number = Field(
         0.0, ge=0, le=1, description="The rate at the end, as a fraction of the peak."
     )
-    betas: Annotated[tuple[float, float], BeforeValidator(_betas)] = Field(
-        (0.9, 0.95), description="AdamW's decay rates of the two moment estimates."
+    beta1: Number = Field(
+        0.9, ge=0, lt=1, description="AdamW's decay rate of the mean of the gradient."
+    )
+    beta2: Number = Field(
+        0.95, ge=0, lt=1, description="AdamW's decay rate of the mean of its square."
     )
     gradient_clipping: Number = Field(1.0, gt=0, description="Largest norm of the gradient.")
     seed: Count = Field(
@@ -225,6 +225,18 @@ class Training(Section):
     checkpoint_every: Interval = Field(
         Fraction(1, 6), description="Fraction of the budget between two checkpoints."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _betas_apart(cls, given: Any) -> Any:
+        """Recipes of older checkpoints have `betas`."""
+        if not isinstance(given, Mapping) or "betas" not in given:
+            return given
+        if "beta1" in given or "beta2" in given:
+            raise RecipeError("betas is what beta1 and beta2 were called", "give these two only")
+        settings = {key: value for key, value in given.items() if key != "betas"}
+        settings["beta1"], settings["beta2"] = split_betas(given["betas"])
+        return settings
 
 
 class Confirm(Section):
@@ -260,7 +272,9 @@ class Search(Section):
         "tpe", description="Who proposes values: a model of the results so far, or chance."
     )
     scheduler: Literal["asha", "fifo"] = Field(
-        "asha", description="Whether weak trials stop at rungs (asha) or all run out (fifo)."
+        "asha",
+        description="Whether weak trials stop at rungs (asha) or all train their whole budget "
+        "(fifo, which a recipe without ranges always has: seeds of one recipe are not stopped).",
     )
     seed: Count = Field(0, ge=0, lt=2**32, description="Seed of the sampler.")
     workers_per_trial: Count = Field(1, ge=1, description="Processes that train one trial.")
@@ -291,6 +305,11 @@ class Search(Section):
         description="Seconds without a sign of a trial after which it is given up; null is ten "
         "times the longest pause of the search so far, and at least 120.",
     )
+
+    @property
+    def stops_trials(self) -> bool:
+        """Whether trials are stopped at rungs."""
+        return self.scheduler != "fifo"
 
 
 class UncheckedRecipe(Section):

@@ -11,7 +11,11 @@ from pathlib import Path
 
 from raygpt.recipe.errors import RecipeError, all_of, allowed, closest
 from raygpt.recipe.fields import FIELDS, SECTIONS
+from raygpt.recipe.sections import split_betas
 from raygpt.recipe.yaml_source import Entry, read_yaml
+
+BETAS = "training.betas"
+"""How older recipes have beta1 and beta2."""
 
 _TOP_KEYS = ("name", *SECTIONS, "mini")
 
@@ -60,6 +64,7 @@ def read_overrides(overrides: Iterable[str]) -> tuple[Settings, list[str]]:
     """The settings of `KEY=VALUE` texts, the last one of a key, and what is wrong with them."""
     settings: Settings = {}
     problems: list[str] = []
+    betas = None
     for override in overrides:
         where = f"--set {override}"
         key, equals, value = (part.strip() for part in override.partition("="))
@@ -74,6 +79,8 @@ def read_overrides(overrides: Iterable[str]) -> tuple[Settings, list[str]]:
             continue
         if key in FIELDS:
             settings[key] = setting
+        elif key == BETAS:
+            betas = setting
         elif key in SECTIONS:
             hint = "set one of its keys: " + ", ".join(SECTIONS[key].model_fields)
             problems.append(setting.problem(RecipeError("is a section", hint)))
@@ -83,6 +90,8 @@ def read_overrides(overrides: Iterable[str]) -> tuple[Settings, list[str]]:
         else:
             section, _, name = key.rpartition(".")
             problems.append(_unknown(setting, section, name))
+    if betas:
+        _add_betas(settings, betas, problems)
     return settings, problems
 
 
@@ -127,11 +136,27 @@ def _collected(top: Mapping[str, Entry], path: str, prefix: str, problems: list[
                 inner = Setting(f"{path}, line {value.line}", prefix + key, value)
                 if key in FIELDS:
                     settings[key] = inner
-                else:
+                elif key != BETAS:
                     problems.append(_unknown(inner, section, name))
+            if betas := entry.value.get("betas") if section == "training" else None:
+                where = f"{path}, line {betas.line}"
+                _add_betas(settings, Setting(where, prefix + BETAS, betas), problems)
         elif entry.value is not None:
             problems.append(_not_a_section(setting))
     return settings
+
+
+def _add_betas(settings: Settings, betas: Setting, problems: list[str]) -> None:
+    """Make beta1 and beta2 of the list `betas` that recipes had before."""
+    try:
+        if "training.beta1" in settings or "training.beta2" in settings:
+            raise RecipeError("is what beta1 and beta2 were called", "give these two only")
+        split_betas(betas.entry.plain())
+    except RecipeError as error:
+        problems.append(betas.problem(error))
+        return
+    for key, entry in zip(("training.beta1", "training.beta2"), betas.entry.value, strict=True):
+        settings[key] = Setting(betas.where, betas.label, entry)
 
 
 def _unknown(setting: Setting, section: str, name: str) -> str:

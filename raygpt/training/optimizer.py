@@ -28,6 +28,6 @@ def make_optimizer(model: nn.Module, recipe: TrainingRecipe) -> torch.optim.Adam
     return torch.optim.AdamW(
         parameter_groups(model, recipe.weight_decay),
         lr=recipe.learning_rate,
-        betas=recipe.betas,
+        betas=(recipe.beta1, recipe.beta2),
         fused=True,
     )

@@ -45,8 +45,7 @@ def segments(recipe: Recipe, metrics: Sequence[RungMetric] | None = None) -> tup
             judged as it is.
     """
     if metrics is None:
-        stops_trials = recipe.search.scheduler == "asha"
-        metrics = (recipe.search.rung_metric if stops_trials else "raw",)
+        metrics = (recipe.search.rung_metric if recipe.search.stops_trials else "raw",)
     *lower, whole = budget.rung_steps(recipe)
     stops = [
         (trunk_steps(recipe, steps) if metric == "cooldown" else steps, rung, metric)

@@ -43,7 +43,7 @@ def test_a_step_without_gradient_shrinks_the_matrices_alone(model, recipe_of):
 
 
 def test_adamw_is_fused_and_has_the_recipes_numbers(model, recipe_of):
-    recipe = recipe_of(training={"betas": [0.8, 0.9], "weight_decay": 0.3}).training
+    recipe = recipe_of(training={"beta1": 0.8, "beta2": 0.9, "weight_decay": 0.3}).training
     optimizer = make_optimizer(model, recipe)
     assert isinstance(optimizer, torch.optim.AdamW)
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.3, 0.0]
