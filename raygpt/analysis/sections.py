@@ -30,7 +30,6 @@ from raygpt.analysis.importance import FEWEST_BEST, describe_importance
 from raygpt.analysis.run import Run
 from raygpt.errors import UserError
 from raygpt.recipe.budget import rung_steps, tokens_per_step
-from raygpt.recipe.fields import FIELDS
 from raygpt.results import files
 from raygpt.results.confirmation import CONFIDENCE, confirmation
 from raygpt.results.leaderboard import displayed, format_value, leaderboard
@@ -160,7 +159,7 @@ def asked(run: Run) -> Iterator[Block]:
         )
         sampler = {"tpe": "Optuna's TPE", "random": "chance"}[recipe.search.sampler]
         text = f"Values were proposed by {sampler}."
-        if recipe.search.scheduler == "asha" and rungs:
+        if recipe.search.stops_trials and rungs:
             at = " and ".join(f"{tokens:,}" for tokens in rungs)
             how = (
                 "cooled down as if it were the end"
@@ -180,7 +179,7 @@ def asked(run: Run) -> Iterator[Block]:
                 short(name),
                 " ".join(f"{key} {_plain(value)}" for key, value in _as_range(found, name)),
                 format_value(start[name]),
-                FIELDS[name].description,
+                found.schema.fields[name].description or "",
             ]
             for name in names
             if name in found.ranges

@@ -78,7 +78,7 @@ def run_search(
         searcher = make_searcher(str(storage / session))
         recorder = Recorder(tables, progress, last_rung=len(search.rungs) - 1, ended=searcher.ended)
         tuner = tune.Tuner(
-            trainable(needed, tokens),
+            trainable(needed, tokens, search_file.own),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=scheduler,
