@@ -182,7 +182,7 @@ def on_ray(trials: int, folder: Path) -> OnRay:
     needed = cluster.Placement(workers=1, cpus=cpus, gpus=0)
     search_file = load_search_file(SEARCHED, overrides=[f"search.trials={trials}"])
     reporting = tune.with_resources(wait_and_report, {"CPU": cpus})
-    no_data = SimpleNamespace(folder=folder, fingerprints=lambda validation_tokens: {})
+    no_data = SimpleNamespace(folder=folder, fingerprints=lambda *scored: {})
     started, cpu = time.perf_counter(), time.process_time()
     try:
         with mock.patch.object(search, "trainable", return_value=reporting):

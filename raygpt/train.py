@@ -155,7 +155,7 @@ def train(folder: Path, run: "TrainingRun", dataset: "Dataset", console: "Consol
     with hold_run(folder):
         if (folder / CHECKPOINT_FOLDER).exists():
             run.load(folder / CHECKPOINT_FOLDER)
-        data = dataset.fingerprints(run.recipe.data.validation_tokens)
+        data = dataset.fingerprints(run.recipe.data.validation_tokens, run.recipe.data.context)
         tables = RunTables(folder, searched=(), data=data)
         tables.drop_reports_after(TRIAL, run.step * run.tokens_per_step)
         tables.begin_trial(TRIAL, run.recipe.training.seed, {})

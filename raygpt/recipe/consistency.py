@@ -31,7 +31,8 @@ class Contradictions(RecipeError):
 def contradictions(recipe: UncheckedRecipe) -> Iterator[Contradiction]:
     """Every pair of settings of a recipe that exclude each other."""
     data, model, training, search = recipe.data, recipe.model, recipe.training, recipe.search
-    if model.d_model % model.n_heads:
+    # An own model need have no heads, and checks its keys itself.
+    if model.own is None and model.d_model % model.n_heads:
         yield Contradiction(
             ("model.d_model", "model.n_heads"),
             f"d_model {model.d_model} is not divisible by n_heads {model.n_heads}",

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from fractions import Fraction
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -61,6 +61,13 @@ def _cache(value: str) -> str:
 def _absolute(value: str) -> str:
     """A path that means the same to trials, which have working directories of their own."""
     return os.path.abspath(os.path.expanduser(value))  # noqa: PTH100, PTH111 (globs stay as is)
+
+
+def _module(value: str) -> str:
+    match = re.fullmatch(r"(.*\S.*\.py):([^\W\d]\w*)", value)
+    if not match:
+        raise RecipeError("names no class in a file", "write it like my_model.py:MyGPT")
+    return f"{_absolute(match[1])}:{match[2]}"
 
 
 def _tokenizer(value: str) -> str:
@@ -172,8 +179,16 @@ class Data(Section):
 
 
 class Model(Section):
-    """The shape of the GPT."""
+    """The model. A class of the user's own may add keys, by a subclass: docs/own_model.md."""
 
+    own: ClassVar[Any] = None
+    """The user's own model (`raygpt.recipe.own_model.OwnModel`); None for raygpt's GPT."""
+
+    module: Annotated[Text, AfterValidator(_module)] | None = Field(
+        None,
+        description="A model of your own, FILE.py:CLASS, as docs/own_model.md says; null is "
+        "raygpt's GPT.",
+    )
     d_model: Count = Field(768, ge=1, description="Width of the residual stream.")
     n_layers: Count = Field(12, ge=1, description="Number of transformer blocks.")
     n_heads: Count = Field(8, ge=1, description="Attention heads a block; they divide d_model.")

@@ -5,15 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from raygpt.atomic import replace_file
 from raygpt.data.dataset import Dataset
 from raygpt.data.tokenizer import TOKENIZER_FILES, Tokenizer
 from raygpt.errors import UserError
 from raygpt.recipe.budget import budget_tokens, tokens_per_step
+from raygpt.recipe.json_text import read_recipe_json, recipe_to_json
 from raygpt.recipe.schema import Recipe
 from raygpt.results.files import CHECKPOINT_FILE
-from raygpt.training.model import GPT
+from raygpt.training.build import build_model
 
 
 def write_state(folder: Path, state: dict[str, Any]) -> None:
@@ -48,7 +50,7 @@ def read_state(folder: Path, mapped: bool = False) -> dict[str, Any]:
 def origin(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
     """What a checkpoint says of its model, to those who have neither the recipe nor the data."""
     return {
-        "recipe": recipe.model_dump_json(),
+        "recipe": recipe_to_json(recipe, with_source=True),
         "data": dataset.provenance(),
         "tokenizer": {name: text.decode() for name, text in dataset.tokenizer.files.items()},
     }
@@ -58,7 +60,7 @@ def origin(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
 class TrainedModel:
     """The model of a checkpoint, and where it is from."""
 
-    gpt: GPT
+    gpt: nn.Module
     """On the CPU, in float32, in evaluation mode."""
     tokenizer: Tokenizer
     recipe: Recipe
@@ -84,14 +86,14 @@ def load_model(folder: Path) -> TrainedModel:
     state = read_state(folder, mapped=True)
     try:
         of = state["origin"]
-        recipe = Recipe.model_validate_json(of["recipe"])
+        recipe = read_recipe_json(of["recipe"])
     except (KeyError, ValueError):
         raise UserError(
             f"{folder / CHECKPOINT_FILE}: was saved by another version of raygpt, with another "
             f"recipe's settings or without its tokenizer; train its recipe again"
         ) from None
     tokenizer = Tokenizer(*(of["tokenizer"][name].encode() for name in TOKENIZER_FILES))
-    gpt = GPT(recipe.model, tokenizer.vocab_size, recipe.data.context)
+    gpt = build_model(recipe, tokenizer.vocab_size)
     gpt.load_state_dict(state["state"]["model"])
     per_step = tokens_per_step(recipe)
     return TrainedModel(

@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Sequence
 
 import torch
-
-from raygpt.training.model import GPT
+from torch import nn
 
 
 @torch.inference_mode()
 def generate(
-    gpt: GPT,
+    gpt: nn.Module,
     prompt: Sequence[int],
     tokens: int,
     end_of_document: int,
@@ -31,7 +30,7 @@ def generate(
         top_k: draw among so many of the most probable; among all if left out.
         seed: of the draw.
     """
-    context, device = gpt.position_embedding.num_embeddings, gpt.position_embedding.weight.device
+    context, device = gpt.context, next(gpt.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     ids = list(prompt)
     for _ in range(tokens):

@@ -15,10 +15,12 @@ from raygpt.data.batches import TrainingBatches, validation_windows
 from raygpt.data.dataset import Dataset
 from raygpt.errors import UserError
 from raygpt.recipe import budget
+from raygpt.recipe.own_model import module_digest
 from raygpt.recipe.schema import Recipe
 from raygpt.results.files import CHECKPOINT_FILE
 from raygpt.seeds import derived_seed
 from raygpt.training.average import averaged
+from raygpt.training.build import build_model
 from raygpt.training.checkpoint import origin, read_state, write_state
 from raygpt.training.evaluation import Evaluation, evaluate
 from raygpt.training.hardware import (
@@ -29,7 +31,7 @@ from raygpt.training.hardware import (
     seed_generators,
     set_threads,
 )
-from raygpt.training.model import GPT, summed_loss
+from raygpt.training.model import summed_loss
 from raygpt.training.optimizer import make_optimizer
 from raygpt.training.schedule import learning_rate
 from raygpt.training.segments import RungMetric, Segment, segments
@@ -147,7 +149,7 @@ class TrainingRun:
 
         # Weights are drawn on the CPU, so that every kind of device starts from the same ones.
         seed_generators(torch.device("cpu"), recipe.training.seed)
-        self.model = GPT(recipe.model, dataset.vocab_size, recipe.data.context).to(self.device)
+        self.model = build_model(recipe, dataset.vocab_size).to(self.device)
         self.optimizer = make_optimizer(self.model, recipe.training)
         self.autocast = autocast(self.device, recipe.training.precision)
         self.forward = torch.compile(self.model) if recipe.model.compile else self.model
@@ -472,10 +474,12 @@ class TrainingRun:
             include={"data": True, "model": True, "training": True, "search": RUNG_SETTINGS},
             exclude={
                 "data": {"cache", "corpus"},
+                "model": {"module"},
                 "training": {"micro_batch", "report_every", "checkpoint_every"},
             },
         )
-        return {"dataset": self.dataset.folder.name} | {
+        module = str(module_digest(self.recipe.model))
+        return {"dataset": self.dataset.folder.name, "model.module": module} | {
             f"{section}.{key}": str(value)
             for section, values in sections.items()
             for key, value in values.items()

@@ -91,6 +91,7 @@ class GPT(nn.Module):
     def __init__(self, recipe: ModelRecipe, vocab_size: int, context: int):
         super().__init__()
         padded_size = math.ceil(vocab_size / VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+        self.context = context
         self.dropout = recipe.dropout
         self.activation_checkpointing = recipe.activation_checkpointing
         self.token_embedding = nn.Embedding(padded_size, recipe.d_model)

@@ -1,12 +1,17 @@
 import pytest
 
 from raygpt.recipe.errors import RecipeError
-from raygpt.recipe.settings import read_file, read_overrides
+from raygpt.recipe.fields import GPT_SCHEMA
+from raygpt.recipe.settings import check_file, check_overrides, read_file, read_overrides
+
+
+def settings_of(path):
+    return check_file(read_file(path), path, GPT_SCHEMA)
 
 
 def test_settings_know_where_they_stand(written):
     path = written("name: n\ntraining:\n  tokens: 3M\nmini:\n  training: {tokens: 1M}\n")
-    settings, mini, problems = read_file(path)
+    settings, mini, problems = settings_of(path)
     assert problems == []
     assert list(settings) == ["name", "training.tokens"]
     assert settings["training.tokens"].where == f"{path}, line 3"
@@ -16,7 +21,7 @@ def test_settings_know_where_they_stand(written):
 
 
 def test_empty_sections_and_a_byte_order_mark_are_fine(written):
-    assert read_file(written(b"\xef\xbb\xbfmodel:\nmini:\n")) == ({}, {}, [])
+    assert settings_of(written(b"\xef\xbb\xbfmodel:\nmini:\n")) == ({}, {}, [])
 
 
 @pytest.mark.parametrize(
@@ -48,9 +53,11 @@ def test_files_that_cannot_be_read(tmp_path):
 
 
 def test_overrides():
-    settings, problems = read_overrides(
+    given, problems = read_overrides(
         ["training.tokens=2M", "model.dropout = {uniform: [0, 1/2]}", "training.tokens=3M"]
     )
+    assert problems == []
+    settings, problems = check_overrides(given, GPT_SCHEMA)
     assert problems == []
     assert settings["training.tokens"].entry.plain() == "3M"
     assert settings["model.dropout"].entry.plain() == {"uniform": [0, "1/2"]}
@@ -71,7 +78,9 @@ def test_overrides():
     ],
 )
 def test_overrides_refused(override, message):
-    settings, (problem,) = read_overrides([override])
+    given, problems = read_overrides([override])
+    settings, more_problems = check_overrides(given, GPT_SCHEMA)
+    (problem,) = problems + more_problems
     assert settings == {}
     assert problem.startswith(f"--set {override}: ")
     assert message in problem
