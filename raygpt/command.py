@@ -254,6 +254,7 @@ def progress_bar(console: "Console") -> "Progress":
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(16),
+        TextColumn("{task.percentage:.0f}%"),
         TextColumn("{task.fields[status]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
