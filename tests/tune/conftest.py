@@ -1,18 +1,27 @@
+import contextlib
+import io
 import json
 import os
 import random
-import signal
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
-from raygpt import train
+from raygpt import train, tune
+from raygpt.command import run_command
 from raygpt.results.tables import load_results
 from raygpt.training.probe import Pace
 
 pytest.register_assert_rewrite("tests.tune.searches")
 
-from tests.tune.searches import Command, overrides  # noqa: E402
+from tests.tune.searches import (  # noqa: E402
+    Command,
+    holds_trial,
+    overrides,
+    restored_signals_and_logging,
+)
 
 # Of 8,192 tokens: 32 steps of 256, with a report in the middle and at the rungs.
 RECIPE = """\
@@ -69,6 +78,54 @@ def start(place):
         command.process.wait()
 
 
+@pytest.fixture(scope="session")
+def running_ray():
+    """The address of a Ray that runs already, with room for two workers."""
+    # Sets up what Ray reads when it is imported.
+    import raygpt.search.cluster  # noqa: F401, I001
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        resources = {"num_cpus": 2, "num_gpus": 0, "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, head_node_args=resources)
+    yield cluster.address
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def run_here(place, running_ray):
+    """Runs a command in this process, where it joins the running Ray. This is cheaper than `start`:
+    neither Ray nor a process with the driver's imports has to start.
+
+    Returns its exit status and what it printed, once no process holds a trial of it any more.
+    """
+    import ray
+
+    def run(*arguments, **settings):
+        sets = (f"--set={setting}" for setting in overrides(settings))
+        command_line = [*map(str, arguments), *sets]
+        printed = io.StringIO()
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(printed),
+            contextlib.redirect_stderr(printed),
+            restored_signals_and_logging(),
+        ):
+            patch.setenv("RAY_ADDRESS", running_ray)
+            with pytest.raises(SystemExit) as ended:
+                run_command(lambda: tune.main(command_line))
+            ray.shutdown()
+        until = time.monotonic() + 30
+        while any(map(holds_trial, psutil.Process().children(recursive=True))):
+            assert time.monotonic() < until, "the processes of its trials do not end"
+            time.sleep(0.1)
+        return ended.value.code, printed.getvalue()
+
+    yield run
+    ray.shutdown()  # where a command was ended by an error
+
+
 @pytest.fixture(scope="module")
 def poison(place, environment):
     """Poisons the trials of the commands that follow; those that freeze write their process numbers
@@ -84,14 +141,10 @@ def train_main(place, monkeypatch, capsys):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     pace = Pace(tokens_per_second=1000.0, evaluation_seconds=1.0)
     monkeypatch.setattr("raygpt.training.probe.measure_pace", lambda *_: pace)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def run(recipe, runs):
-        try:
+        with restored_signals_and_logging():
             assert train.main([str(recipe), "--runs-dir", str(runs)]) == 0
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
         (folder,) = runs.iterdir()
         return folder.name, load_results(folder).trials.loc[0]
 

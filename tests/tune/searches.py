@@ -1,5 +1,7 @@
 """Real searches by the real command, and what holds for all that they leave."""
 
+import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -14,6 +16,7 @@ from tensorboard.backend.event_processing.event_multiplexer import EventMultiple
 from raygpt.recipe.search_file import load_search_file
 from raygpt.results import files
 from raygpt.results.tables import HISTORY_COLUMNS, TRIAL_COLUMNS, load_results
+from raygpt.search.cluster import LOGGERS
 from raygpt.search.sampler import make_sampler, suggest_values
 
 RATE = "training.learning_rate"
@@ -66,11 +69,9 @@ class Command:
         """Resident bytes of the processes that hold a trial, by process."""
         found = {}
         for process in self.processes():
-            try:
-                if "".join(process.cmdline()[:1]).startswith("ray::ImplicitFunc"):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if holds_trial(process):
                     found[process.pid] = process.memory_info().rss
-            except psutil.NoSuchProcess:
-                pass
         return found
 
     def wait_until(self, condition):
@@ -105,6 +106,32 @@ class Command:
         while self.processes() and time.monotonic() < until:
             time.sleep(0.2)
         return not self.processes()
+
+
+def holds_trial(process):
+    """Whether this process of Ray's is (or was last) the actor of a trial."""
+    try:
+        return "".join(process.cmdline()[:1]).startswith("ray::ImplicitFunc")
+    except psutil.NoSuchProcess:
+        return False
+
+
+@contextlib.contextmanager
+def restored_signals_and_logging():
+    """Undo what a command that runs in this process does to both."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = [(list(logger.handlers), logger.propagate) for logger in loggers]
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        logging.captureWarnings(False)
+        for logger, (own, propagate) in zip(loggers, before, strict=True):
+            for handler in set(logger.handlers) - set(own):
+                handler.close()
+            logger.handlers, logger.propagate = own, propagate
 
 
 def statuses(folder):

@@ -24,7 +24,7 @@ CONFIRMED = {
 
 
 @pytest.fixture(scope="module")
-def confirmed(start, place):
+def confirmed(start, run_here, place):
     """A search that is killed while it is confirmed, and resumed to confirm more.
 
     The folder, the tables that the kill left, and the last session's exit status and output.
@@ -45,8 +45,9 @@ def confirmed(start, place):
     command.process.kill()
     command.ended()
     killed = assert_consistent(folder)
-    more = start("tiny.yaml", "--name=confirmed", "--resume", search__confirm="{top: 2, seeds: 2}")
-    return folder, killed, more.ended()
+    options = ("--name=confirmed", "--resume")
+    more = run_here("tiny.yaml", *options, search__confirm="{top: 2, seeds: 2}")
+    return folder, killed, more
 
 
 def test_the_best_are_trained_again_with_further_seeds(confirmed):

@@ -38,7 +38,7 @@ INTERRUPTED = {
 
 
 @pytest.fixture(scope="module")
-def interrupted(start, place):
+def interrupted(start, run_here, place):
     """A search that is killed, resumed, stopped by Ctrl-C and resumed as it says.
 
     The tables after each session, and the last output.
@@ -70,7 +70,7 @@ def interrupted(start, place):
 
     told = re.search(r"^  python -m raygpt\.tune (.*)$", stopped[1], re.MULTILINE)
     assert told, stopped[1]
-    finished = start(*shlex.split(told[1])).ended()
+    finished = run_here(*shlex.split(told[1]))
     left.append(assert_consistent(folder))
     return left, stopped, finished
 

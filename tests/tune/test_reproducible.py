@@ -1,4 +1,5 @@
-"""The same search twice, side by side on one machine, each on a Ray of its own."""
+"""The same search twice, side by side on one machine and on two Rays: one that the command starts,
+and one that runs already."""
 
 import pytest
 
@@ -15,13 +16,12 @@ TWINS = {
 
 
 @pytest.fixture(scope="module")
-def twins(start, place):
+def twins(start, run_here, place):
     """The tables of two searches by the same seed, one trial at a time, in which some diverge."""
     one = start("tiny.yaml", "--name=one", SPEED, **TWINS)
     one.wait_until(lambda: statuses(place / "runs/one"))
-    other = start("tiny.yaml", "--name=other", SPEED, **TWINS)
-    for command in (one, other):
-        status, printed = command.ended()
+    other = run_here("tiny.yaml", "--name=other", SPEED, **TWINS)
+    for status, printed in (one.ended(), other):
         assert status == 0, printed
     return [load_results(place / "runs" / name).trials for name in ("one", "other")]
 
