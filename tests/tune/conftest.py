@@ -113,17 +113,18 @@ def run_here(place, running_ray):
             restored_signals_and_logging(),
         ):
             patch.setenv("RAY_ADDRESS", running_ray)
-            with pytest.raises(SystemExit) as ended:
-                run_command(lambda: tune.main(command_line))
-            ray.shutdown()
+            try:
+                with pytest.raises(SystemExit) as ended:
+                    run_command(lambda: tune.main(command_line))
+            finally:
+                ray.shutdown()
         until = time.monotonic() + 30
         while any(map(holds_trial, psutil.Process().children(recursive=True))):
             assert time.monotonic() < until, "the processes of its trials do not end"
             time.sleep(0.1)
         return ended.value.code, printed.getvalue()
 
-    yield run
-    ray.shutdown()  # where a command was ended by an error
+    return run
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,8 @@ from raygpt.search.confirm import confirming_runs
 from raygpt.training.loop import TrainingRun
 from tests.tune.searches import SPEED, assert_consistent
 
+pytestmark = pytest.mark.slow
+
 CONFIRMED = {
     "search__trials": 3,
     "search__scheduler": "fifo",

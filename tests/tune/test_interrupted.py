@@ -27,6 +27,8 @@ from tests.tune.searches import (
     study,
 )
 
+pytestmark = pytest.mark.slow
+
 INTERRUPTED = {
     "search__trials": 8,
     "training__tokens": "64K",

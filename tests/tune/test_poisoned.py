@@ -22,6 +22,8 @@ from tests.tune.poisoned.sitecustomize import (
 )
 from tests.tune.searches import RATE, SPEED, overrides, seed_of, study
 
+pytestmark = pytest.mark.slow
+
 POISONED = {
     "name": "poisoned",
     "search__trials": 8,

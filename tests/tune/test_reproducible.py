@@ -6,6 +6,8 @@ import pytest
 from raygpt.results.tables import load_results
 from tests.tune.searches import SPEED, statuses
 
+pytestmark = pytest.mark.slow
+
 TWINS = {
     "search__trials": 14,
     "search__concurrent": 1,

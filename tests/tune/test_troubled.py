@@ -9,6 +9,8 @@ from optuna.trial import TrialState
 from raygpt.results.tables import load_results
 from tests.tune.searches import SPEED, assert_consistent, statuses, study
 
+pytestmark = pytest.mark.slow
+
 TROUBLED = {
     "search__trials": 5,
     "search__concurrent": 1,

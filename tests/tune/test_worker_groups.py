@@ -9,6 +9,8 @@ from raygpt.results.tables import load_results
 from tests.tune.poisoned.sitecustomize import FREEZES, GOOD, HANGS
 from tests.tune.searches import RATE, SPEED, assert_consistent, seed_of, study
 
+pytestmark = pytest.mark.slow
+
 BAD = 1e-7
 GROUPS = {
     "search__trials": 4,
