@@ -23,7 +23,7 @@ from tests.tune.searches import (  # noqa: E402
     restored_signals_and_logging,
 )
 
-# Of 8,192 tokens: 32 steps of 256, with a report in the middle and at the rungs.
+# 32 steps of 256 tokens; reports at half of the budget and at the rungs.
 RECIPE = """\
 data: {{corpus: "jsonl:{}", min_document_bytes: 0, tokenizer: bpe-300, context: 32,
   validation_fraction: 0.1, validation_tokens: 500}}
@@ -37,15 +37,16 @@ WORDS = "the of and river city model wide small learning rate long night tree st
 
 @pytest.fixture(scope="module")
 def environment():
-    """Changes the environment of the commands, until the file's tests are over."""
+    """Sets environment variables of the commands for the tests of one file."""
     with pytest.MonkeyPatch.context() as patch:
         yield patch
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, environment):
-    """Where the commands run: a recipe on a small corpus, and an environment for the commands and
-    the tests, in which Ray has room for two workers.
+    """The folder in which the commands run, with a recipe `tiny.yaml` on a small corpus.
+
+    It also sets the environment of the commands and the tests: Ray has room for two workers.
     """
     folder = tmp_path_factory.mktemp("tune")
     draw = random.Random(0)
@@ -63,7 +64,7 @@ def place(tmp_path_factory, environment):
 
 @pytest.fixture(scope="module")
 def start(place):
-    """Starts a command; whatever it leaves is ended with the tests."""
+    """Starts a command. Processes that are left are killed after the tests."""
     started = []
 
     def start(*arguments, **settings):
@@ -80,7 +81,7 @@ def start(place):
 
 @pytest.fixture(scope="session")
 def running_ray():
-    """The address of a Ray that runs already, with room for two workers."""
+    """The address of a Ray cluster that runs already, with room for two workers."""
     # Sets up what Ray reads when it is imported.
     import raygpt.search.cluster  # noqa: F401, I001
     from ray.cluster_utils import Cluster
@@ -98,7 +99,7 @@ def run_here(place, running_ray):
     """Runs a command in this process, where it joins the running Ray. This is cheaper than `start`:
     neither Ray nor a process with the driver's imports has to start.
 
-    Returns its exit status and what it printed, once no process holds a trial of it any more.
+    Returns its exit status and what it printed, after the processes of its trials have ended.
     """
     import ray
 
@@ -129,8 +130,8 @@ def run_here(place, running_ray):
 
 @pytest.fixture(scope="module")
 def poison(place, environment):
-    """Poisons the trials of the commands that follow; those that freeze write their process numbers
-    to the file `frozen`.
+    """Poisons the trials of later commands. Those that freeze write their process numbers to the
+    file `frozen`.
     """
     environment.setenv("PYTHONPATH", str(Path(__file__).parent / "poisoned"), prepend=os.pathsep)
     environment.setenv("FROZEN", str(place / "frozen"))
@@ -138,7 +139,7 @@ def poison(place, environment):
 
 @pytest.fixture
 def train_main(place, monkeypatch, capsys):
-    """Trains a recipe in this process; the name of its run, and the row of its table."""
+    """Trains a recipe in this process; returns the name of its run and the row of its table."""
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     pace = Pace(tokens_per_second=1000.0, evaluation_seconds=1.0)
     monkeypatch.setattr("raygpt.training.probe.measure_pace", lambda *_: pace)

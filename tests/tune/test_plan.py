@@ -1,4 +1,4 @@
-"""`python -m raygpt.tune FILE --plan`, as a user runs it."""
+"""`python -m raygpt.tune FILE --plan`."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ def folder(place, tmp_path, monkeypatch):
 
 
 def test_a_plan_measures_and_leaves_nothing_behind(run_here, folder):
-    """It asks for no text either: the corpus is not there."""
+    """It needs no text either: the corpus does not exist."""
     status, printed = run_here("tiny.yaml", "--plan")
     assert status == 0, printed
     assert "trials        6, 1 at once" in printed

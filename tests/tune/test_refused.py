@@ -1,4 +1,4 @@
-"""What cannot run is refused."""
+"""Commands that are refused."""
 
 import pytest
 

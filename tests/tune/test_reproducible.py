@@ -19,7 +19,7 @@ TWINS = {
 
 @pytest.fixture(scope="module")
 def twins(start, run_here, place):
-    """The tables of two searches by the same seed, one trial at a time, in which some diverge."""
+    """The tables of two searches with the same seed, one trial at a time, some of which diverge."""
     one = start("tiny.yaml", "--name=one", SPEED, **TWINS)
     one.wait_until(lambda: statuses(place / "runs/one"))
     other = run_here("tiny.yaml", "--name=other", SPEED, **TWINS)

@@ -1,4 +1,4 @@
-"""A search whose tokens are spoilt half-way, followed in MLflow."""
+"""A search with the MLflow tracker whose tokens are damaged half-way."""
 
 import threading
 
@@ -21,8 +21,8 @@ TROUBLED = {
 
 @pytest.fixture(scope="module")
 def troubled(run_here, place, environment):
-    """A search that is followed in MLflow, one of whose token shards is cut short once a trial has
-    completed and another has diverged: its folder, exit status and output.
+    """Folder, exit status and output of a search with the MLflow tracker, one of whose token shards
+    is cut short after a trial has completed and another has diverged.
     """
     environment.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place}/mlflow.db")
     folder = place / "runs/troubled"
@@ -47,7 +47,7 @@ def troubled(run_here, place, environment):
     return folder, *ended
 
 
-def test_the_search_goes_on_past_trials_that_fail(troubled):
+def test_the_search_continues_after_trials_that_fail(troubled):
     folder, status, printed = troubled
     assert status == 0, printed
     trials = assert_consistent(folder).trials
