@@ -3,6 +3,8 @@ import io
 import json
 import os
 import random
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -57,7 +59,7 @@ def place(tmp_path_factory, environment):
     environment.chdir(folder)
     environment.setenv("RAYGPT_CACHE", str(folder / "cache"))
     environment.setenv("CUDA_VISIBLE_DEVICES", "")
-    environment.delenv("RAY_ADDRESS", raising=False)
+    environment.setenv("RAY_ADDRESS", "local")  # not a cluster that runs here for other reasons
     environment.setenv("RAY_OVERRIDE_RESOURCES", '{"CPU": 2}')
     return folder
 
@@ -81,17 +83,25 @@ def start(place):
 
 @pytest.fixture(scope="session")
 def running_ray():
-    """The address of a Ray cluster that runs already, with room for two workers."""
-    # Sets up what Ray reads when it is imported.
-    import raygpt.search.cluster  # noqa: F401, I001
-    from ray.cluster_utils import Cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CUDA_VISIBLE_DEVICES", "")
-        resources = {"num_cpus": 2, "num_gpus": 0, "include_dashboard": False}
-        cluster = Cluster(initialize_head=True, head_node_args=resources)
-    yield cluster.address
-    cluster.shutdown()
+    """The address of a Ray that runs already, with room for two workers."""
+    program = Path(__file__).with_name("run_ray.py")
+    settings = {
+        "CUDA_VISIBLE_DEVICES": "",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # Otherwise this process could join only if it had token mode when it imported Ray.
+        "RAY_AUTH_MODE": "disabled",
+    }
+    process = subprocess.Popen(
+        [sys.executable, str(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | settings,
+    )
+    address = process.stdout.readline().strip()
+    assert address, "Ray did not start"
+    yield address
+    process.communicate()
 
 
 @pytest.fixture(scope="module")
