@@ -85,18 +85,12 @@ def start(place):
 def running_ray():
     """The address of a Ray that runs already, with room for two workers."""
     program = Path(__file__).with_name("run_ray.py")
-    settings = {
-        "CUDA_VISIBLE_DEVICES": "",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        # Otherwise this process could join only if it had token mode when it imported Ray.
-        "RAY_AUTH_MODE": "disabled",
-    }
     process = subprocess.Popen(
         [sys.executable, str(program)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | settings,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "RAY_USAGE_STATS_ENABLED": "0"},
     )
     address = process.stdout.readline().strip()
     assert address, "Ray did not start"
