@@ -665,6 +665,7 @@ def test_a_model_at_its_start_is_not_taken_for_a_diverged_one(recipe_of, dataset
 )
 # One process compiles, and no vector code: both only to be quick about it.
 @torch._inductor.config.patch({"compile_threads": 1, "cpp.simdlen": 0})
+@pytest.mark.slow
 def test_a_compiled_run_gives_the_same_numbers(recipe_of, dataset):
     def train(compiled):
         recipe = recipe_of(
