@@ -5,7 +5,6 @@ import torch
 
 from raygpt.training.report import Meter, Report
 
-
 CPU = torch.device("cpu")
 
 
