@@ -1,11 +1,10 @@
 """`python -m raygpt.export RUN --out DIR`: write the best model of a run for transformers."""
 
-import argparse
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raygpt.command import run_command
+from raygpt.command import command_parser, run_command
 from raygpt.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ CARD = "README.md"
 
 def main(arguments: list[str] | None = None) -> None:
     """Export, and print what was written."""
-    parser = argparse.ArgumentParser(prog="python -m raygpt.export", description=__doc__)
+    parser = command_parser("export", __doc__)
     parser.add_argument(
         "run",
         type=Path,

@@ -4,7 +4,7 @@ import argparse
 import codecs
 from pathlib import Path
 
-from raygpt.command import run_command
+from raygpt.command import command_parser, run_command
 from raygpt.errors import UserError
 
 
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m raygpt.sample", description=__doc__)
+    parser = command_parser("sample", __doc__)
     parser.add_argument(
         "checkpoint",
         type=Path,
