@@ -13,6 +13,8 @@ from raygpt.recipe.search_file import load_search_file
 from raygpt.results import files
 from tests.tune.searches import SPEED, assert_consistent
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "rotary_gpt"
 BASE = "model.rotary_base"
 TINY = {
