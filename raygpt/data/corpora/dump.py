@@ -289,17 +289,21 @@ def parse_pages(
     blob: bytes, file: str, hidden_links: frozenset[str], compressed: bool
 ) -> Iterator[str]:
     """The articles among the whole pages in `blob`, some bytes of `file` (for messages only)."""
+    for source in article_sources(blob, file, compressed):
+        if text := prose(source, hidden_links):
+            yield text
+
+
+def article_sources(blob: bytes, file: str, compressed: bool) -> list[str]:
+    """The wiki sources of these articles."""
     try:
         xml = _decompress(blob) if compressed else blob
         pages = PAGE.findall(xml)
         if not len(pages) == xml.count(b"<page>") == xml.count(PAGE_END):
             raise ValueError("a page that is not whole")
-        sources = [_article_source(page) for page in pages]
+        return list(filter(None, map(_article_source, pages)))
     except (*DAMAGES, ElementTree.ParseError) as error:
         raise _damaged(file, error) from error
-    for source in sources:
-        if source and (text := prose(source, hidden_links)):
-            yield text
 
 
 def _article_source(page: bytes) -> str | None:
