@@ -153,6 +153,7 @@ def prepare_with_progress(
     )
 
     from raygpt.data.prepare import prepare
+    from raygpt.data.split import describe_share
 
     columns = (
         TextColumn("preparing tokens"),
@@ -177,4 +178,7 @@ def prepare_with_progress(
                 rate = f", {rate:.1f} MB/s"
             progress.update(task, completed=train_tokens, visible=True, rate=rate)
 
-        return prepare(data, train_tokens, show, spread)
+        dataset = prepare(data, train_tokens, show, spread)
+    if share := describe_share(dataset):
+        console.print(share, soft_wrap=True)
+    return dataset

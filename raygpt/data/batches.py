@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from raygpt.data.dataset import TokenStream
-from raygpt.errors import UserError
+from raygpt.data.split import count_windows
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -24,16 +24,9 @@ class Windows:
     """
 
     def __init__(self, stream: TokenStream, context: int, tokens_wanted: int, split: str):
-        available = len(stream) - 1  # the last input needs a target after it
-        if min(tokens_wanted, available) < context:
-            raise UserError(
-                f"The {split} tokens do not fill one window: data.context is {context}, "
-                f"{tokens_wanted} tokens are to be used and {len(stream)} are there (one more "
-                f"than the context is needed). Lower data.context or use more tokens."
-            )
         self._stream = stream
         self._context = context
-        self._count = min(tokens_wanted, available) // context
+        self._count = count_windows(len(stream), context, tokens_wanted, split)
 
     def __len__(self) -> int:
         return self._count

@@ -127,6 +127,11 @@ class Dataset:
         """The documents, tokens or (UTF-8) bytes of a split, in the shards that are opened."""
         return sum(entry[split][what] for entry in self.shards)
 
+    @property
+    def is_whole_corpus(self) -> bool:
+        """Whether the shards that are opened hold all documents of the corpus."""
+        return self.manifest["exhausted"] and len(self.shards) == len(self.manifest["shards"])
+
     def provenance(self) -> dict[str, Any]:
         """Where the tokens are from, and how many there are of what."""
         names = ("corpus", "revision", "licence", "tokenizer", "fingerprint")
@@ -172,6 +177,13 @@ def shard_name(number: int) -> str:
     documents' texts.
     """
     return f"{number:05}.tokens"
+
+
+def shard_digests(folder: Path, number: int, entry: dict[str, Any]) -> np.ndarray:
+    """uint64: the digests of a shard's documents, first of train, then of validation."""
+    file = folder / shard_name(number)
+    count = sum(entry[split]["documents"] for split in SPLITS)
+    return np.fromfile(file, DIGEST_TYPE, offset=file.stat().st_size - count * DIGEST_TYPE.itemsize)
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

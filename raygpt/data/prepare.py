@@ -16,6 +16,7 @@ from raygpt.data.dataset import (
     read_manifest,
 )
 from raygpt.data.shards import Manifest, OnProgress, Shards, identity, new_manifest
+from raygpt.data.split import MOST_DOCUMENTS, Survey, count_windows
 from raygpt.data.spread import Spread, in_processes
 from raygpt.data.store import Store
 from raygpt.errors import UserError
@@ -53,7 +54,8 @@ def prepare(
 
     Raises:
         UserError: for a corpus that is not there or cannot be read, a cache that cannot be
-            written, and a corpus that leaves a split without a document.
+            written, and a corpus that leaves a split without a document or with less than one
+            window of the context.
     """
     corpus = open_corpus(data.corpus, data.text_column)
     identified = identity(corpus, data.tokenizer, data.validation_fraction, data.min_document_bytes)
@@ -78,8 +80,13 @@ def prepare(
             f"folder in data.cache or in the environment variable RAYGPT_CACHE. What it held is "
             f"still good."
         ) from error
-    _check_splits(manifest)
-    return Dataset.open(folder, *wanted)
+    _check_splits(manifest, corpus)
+    dataset = Dataset.open(folder, *wanted)
+    if dataset.is_whole_corpus:
+        for split in SPLITS:
+            tokens = len(getattr(dataset, split))
+            count_windows(tokens, data.context, tokens, split)
+    return dataset
 
 
 def _fill(
@@ -120,18 +127,17 @@ def _lacking(folder: Path, manifest: Manifest, wanted: tuple[int, int]) -> bool:
     )
 
 
-def _check_splits(manifest: Manifest) -> None:
-    """Refuse a corpus of which one split has got nothing."""
-    counts = {
-        split: sum(entry[split]["documents"] for entry in manifest["shards"]) for split in SPLITS
-    }
-    for split, change in zip(SPLITS, ("Lower", "Raise"), strict=True):
-        if manifest["exhausted"] and not counts[split]:
-            short = sum(entry["short"] for entry in manifest["shards"])
-            raise UserError(
-                f"None of the {sum(counts.values())} documents of the corpus "
-                f"{manifest['corpus']} falls into the {split} split at data.validation_fraction = "
-                f"{manifest['validation_fraction']}"
-                + (f" ({short} more are shorter than data.min_document_bytes)" if short else "")
-                + f". {change} it, or take a larger corpus."
-            )
+def _check_splits(manifest: Manifest, corpus: Corpus) -> None:
+    """Raise UserError if the corpus has left one side of the split without a document."""
+    counts = [sum(entry[split]["documents"] for entry in manifest["shards"]) for split in SPLITS]
+    if not manifest["exhausted"] or all(counts):
+        return
+    if sum(counts) <= MOST_DOCUMENTS:
+        survey = Survey(corpus, manifest["validation_fraction"], manifest["min_document_bytes"])
+        survey.read_all()
+        survey.check()
+    raise UserError(
+        f"The {sum(counts):,} documents of the corpus {manifest['corpus']} are all on one side of "
+        f"the split at data.validation_fraction = {manifest['validation_fraction']}: training has "
+        f"{counts[0]:,}, validation {counts[1]:,}. Change the fraction."
+    )

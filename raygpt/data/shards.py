@@ -35,10 +35,12 @@ from raygpt.data.dataset import (
     is_whole,
     legible_manifest,
     read_manifest,
+    shard_digests,
     shard_name,
     shards_for,
     tokenizer_sha256,
 )
+from raygpt.data.split import Survey
 from raygpt.data.spread import Spread
 from raygpt.data.store import Store
 from raygpt.data.tokenise import (
@@ -289,14 +291,19 @@ class Shards:
 
     def _training_text(self, corpus: Corpus) -> Iterator[str]:
         """What a tokenizer is trained on: documents at the start of the corpus, none held out."""
+        fraction = self.manifest["validation_fraction"]
+        survey = Survey(corpus, fraction, self.manifest["min_document_bytes"])
         size = 0
         for text, content in map(encodable, corpus.documents()):
             size += len(content)
+            survey.add(text, content)
             digest = np.array([text_digest(content)], np.uint64)
-            if not is_validation(digest, self.manifest["validation_fraction"])[0]:
+            if not is_validation(digest, fraction)[0]:
                 yield text
             if size >= BPE_TRAINING_BYTES:
                 return
+        # Before the trainer finds too little text, for whatever reason.
+        survey.check()
 
     def _write_shard(self, number: int, part: TokenisedPart) -> None:
         """Write a shard, and only then the manifest that lists it."""
@@ -328,10 +335,7 @@ class Shards:
         """Which texts of a shard are neither in an earlier one nor earlier in this one."""
         while self._digested < number:
             entry = self.manifest["shards"][self._digested]
-            count = sum(entry[split]["documents"] for split in SPLITS)
-            file = self.folder / shard_name(self._digested)
-            start = file.stat().st_size - count * DIGEST_TYPE.itemsize
-            self._add_digests(np.fromfile(file, DIGEST_TYPE, offset=start))
+            self._add_digests(shard_digests(self.folder, self._digested, entry))
         _, first = np.unique(digests, return_index=True)
         new = np.zeros(len(digests), bool)
         new[first] = True

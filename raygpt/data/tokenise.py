@@ -42,7 +42,7 @@ def tokenise(tokenizer: Tokenizer, least_bytes: int, part: Part) -> TokenisedPar
     short = 0
     for text in part():
         text, content = encodable(text)
-        if len(content) < least_bytes or not text.strip():
+        if not is_long_enough(text, content, least_bytes):
             short += 1
             continue
         ids = tokenizer.encode(text)
@@ -66,6 +66,11 @@ def encodable(text: str) -> tuple[str, bytes]:
     except UnicodeEncodeError:
         text = LONE_SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
         return text, text.encode()
+
+
+def is_long_enough(text: str, content: bytes, least_bytes: int) -> bool:
+    """Whether a document, given as text and as UTF-8, is neither blank nor too short."""
+    return len(content) >= least_bytes and bool(text.strip())
 
 
 def text_digest(content: bytes) -> int:

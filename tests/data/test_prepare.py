@@ -1,6 +1,7 @@
 import hashlib
 import json
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -318,16 +319,18 @@ def test_a_cache_that_cannot_be_written_stays_usable(corpus, whole, tmp_path):
     assert contents(made(corpus, tmp_path).folder) == contents(whole.folder)
 
 
-@pytest.mark.parametrize(("fraction", "split", "change"), [(1e-9, "validation", "Raise")])
-def test_a_split_without_documents_is_refused(corpus, tmp_path, fraction, split, change):
-    with pytest.raises(
-        UserError, match=rf"{split} split .*data\.validation_fraction.* {change} it"
-    ):
-        made(corpus, tmp_path, tokenizer="gpt2", validation_fraction=fraction)
+@pytest.mark.parametrize("tokenizer", ["gpt2", "bpe-300"])
+def test_a_split_without_documents_is_refused(corpus, tmp_path, tokenizer):
+    with pytest.raises(UserError, match=r"none into the validation set") as caught:
+        made(corpus, tmp_path, tokenizer=tokenizer, validation_fraction=1e-9)
+    assert "All 1000 documents" in str(caught.value)
+    fraction = float(re.search(r"--set data\.validation_fraction=(\S+)", str(caught.value))[1])
+    held_out = made(corpus, tmp_path, tokenizer=tokenizer, validation_fraction=fraction, context=8)
+    assert held_out.count("validation", "documents") == 1
 
 
 def test_a_corpus_of_short_documents_is_refused_and_says_why(corpus, tmp_path):
-    with pytest.raises(UserError, match=r"\(1120 more are shorter than data\.min_document_bytes\)"):
+    with pytest.raises(UserError, match=r"All 1120 documents .*data\.min_document_bytes = 1000000"):
         made(corpus, tmp_path, tokenizer="gpt2", min_document_bytes=10**6)
 
 

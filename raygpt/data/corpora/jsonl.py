@@ -44,9 +44,12 @@ def jsonl_corpus(name: str, pattern: str, text_column: str) -> Corpus:
     found = [path] if path.is_file() else glob.glob(str(path), recursive=True)  # noqa: PTH207
     files = sorted(file for file in map(Path, found) if file.is_file())
     if not files:
+        found, example = f"No file matches {pattern!r}", "texts/*.jsonl.gz"
+        if path.is_dir():
+            found, example = f"{pattern!r} is a folder", path / "*.jsonl"
         raise UserError(
-            f"No file matches {pattern!r} (data.corpus: {name}, looked up from {Path.cwd()}). "
-            f"Give a JSON-lines file, or a pattern such as jsonl:texts/*.jsonl.gz."
+            f"{found} (data.corpus: {name}, looked up from {Path.cwd()}). Give a JSON-lines file, "
+            f"or a pattern such as jsonl:{example}."
         )
     contents = []
     for file in files:
@@ -107,20 +110,24 @@ def _read(gathered: Sequence[Lines], text_column: str) -> Iterator[str]:
 
 
 def _text_of(line: bytes, text_column: str, where: str) -> str:
+    advice = "Correct or remove this line."
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         found = f"no valid JSON ({error})"
+        advice += ' Plain text must be rewritten, each document as a line {"text": "…"}.'
     else:
         if not isinstance(row, dict):
             found = f"a JSON {type(row).__name__}"
         elif text_column not in row:
-            found = f"an object with the keys {sorted(row)[:9]} (data.text_column names the one)"
+            texts = [key for key, value in row.items() if isinstance(value, str)]
+            found = f"an object with the keys {sorted(row)[:9]}"
+            longest = max(texts, key=lambda key: len(row[key]), default="KEY")
+            advice = f"Name the key of the text with --set data.text_column={longest}."
         elif not isinstance(row[text_column], str):
             found = f'a "{text_column}" of type {type(row[text_column]).__name__}'
         else:
             return row[text_column]
     raise UserError(
-        f'{where}: expected a JSON object with a string "{text_column}", found {found}. '
-        f"Mend or remove this line."
+        f'{where}: expected a JSON object with a string "{text_column}", found {found}. {advice}'
     )
