@@ -1,36 +1,36 @@
-"""Learning curves out of a formula: what a recipe's training would report, at no cost.
+"""Simulated learning curves: a formula gives the reports of a recipe's training.
 
-The loss of a GPT in nats a token, at some step of a learning-rate schedule:
+The loss of a GPT in nats per token, at a step of a learning-rate schedule:
 
     loss = floor + A · S1^-α + noise + bowl
     noise = B · peak - B · Σ Δη · (1 - (1 + C · η^-γ · S)^-β)
 
-- S1 is the sum of the rates of all steps; Δη are the falls of the rate, η the rate after each and S
-  the sum of the rates since. Without the bowl this is the multi-power law (Luo et al. 2025,
-  arXiv:2503.12811), which follows the loss under schedules that it was not fitted to. The constants
-  are the authors' for a model of 100 M parameters (github.com/thu-yao-01-luo/MultiPowerLaw,
-  README), fitted at one peak rate of 3e-4 over 24,000 steps, where the law's constant L0 is taken
-  to be floor + B · 3e-4. That this holds at other peak rates is our assumption: a rate that is
-  held adds B times itself to the loss, and annealing takes that away again.
+- S1 is the sum of the learning rates of all steps; Δη are the decreases of the rate, η is the rate
+  after each and S the sum of the rates since. Without the bowl this is the multi-power law (Luo et
+  al. 2025, arXiv:2503.12811), which predicts the loss under schedules that it was not fitted to.
+  The constants are the authors' for a model of 100 M parameters
+  (github.com/thu-yao-01-luo/MultiPowerLaw, README), fitted at one peak rate of 3e-4 over 24,000
+  steps; the law's constant L0 is taken to be floor + B · 3e-4. We assume that this holds at other
+  peak rates: a constant rate adds B times itself to the loss, and annealing removes that.
 - The bowl is quadratic in the logarithms of rate, weight decay and warmup, and in dropout. The best
   rate falls as tokens^-0.32 (the form: Bjorck et al. 2024, arXiv:2409.19913; the exponent is from
   memory); the best weight decay keeps rate · decay · steps constant (the timescale of Wang and
-  Aitchison 2024, arXiv:2405.13698); a larger rate wants a longer warmup (Wortsman et al. 2023,
-  arXiv:2309.14322); dropout pays late. Its widths and centres are ours.
+  Aitchison 2024, arXiv:2405.13698); a larger rate needs a longer warmup (Wortsman et al. 2023,
+  arXiv:2309.14322); dropout helps late in training. We chose the widths and centres.
 
-What is measured adds noise: of the seed, in part the same at all rungs of a trial; and, while the
-rate is high, of the moment, in proportion to the rate's. Averaged weights have lost most of the
-rate's (Hägele et al. 2024, arXiv:2405.18392, find them close behind a cooldown; how much is ours),
-and stand where the run stood a twentieth of its tokens ago. A trial diverges with a probability
-that rises as its rate passes an edge, which a longer warmup raises (Wortsman et al.), at an
-exponentially distributed step.
+Measurements add two kinds of noise: that of the seed, partly shared by all rungs of a trial; and,
+while the learning rate is high, that of the moment, proportional to the learning-rate noise.
+Averaged weights remove most of the learning-rate noise (Hägele et al. 2024, arXiv:2405.18392, find
+them close behind a cooldown; we chose how much) and lag behind the run by a twentieth of its
+tokens. A trial diverges with a probability that rises as its rate passes an edge, which a longer
+warmup raises (Wortsman et al.), at an exponentially distributed step.
 
-What is ours was set so that ranks come out like those of published logs of 124 M parameters
-(`docs/rung_fidelity.md`) over peak rate and hold. There the mid-run loss at 3/10 of the budget
-ranks the final ones with a Spearman correlation of -0.27 and the fully decayed one with 0.87, at
-1/2 with 0.53 and 0.98; here it is -0.18 and 0.91, -0.14 and 0.97. With fewer steps the same
-formula is in another regime: trials differ by how far they have come rather than by the noise of
-their rate, and every metric ranks well.
+We chose the free constants so that rank correlations resemble those of published logs of models
+with 124 M parameters (`docs/rung_fidelity.md`) over peak rate and hold. There the mid-run loss at
+3/10 of the budget has a Spearman correlation with the final loss of -0.27 and the fully decayed one
+of 0.87, at 1/2 0.53 and 0.98; here they are -0.18 and 0.91, -0.14 and 0.97. With fewer steps the
+same formula gives another regime: trials differ by how far they have come rather than by
+learning-rate noise, and every metric ranks well.
 """
 
 import math
@@ -48,19 +48,20 @@ from raygpt.seeds import derived_seed
 from raygpt.training.schedule import decay_start, learning_rate
 from raygpt.training.segments import Segment, segments
 
-# The law, in nats a token and rates a step.
+# The law, in nats per token and learning rates per step.
 FITTED_RATE, FITTED_STEPS = 3e-4, 24_000
 A, ALPHA, B, C, BETA, GAMMA = 0.6012, 0.4530, 437.95, 2.1325, 0.5979, 0.6552
 FLOOR = 2.6514 - B * FITTED_RATE
 
-# The bowl: nats for one unit off the best value, squared.
+# The bowl: nats per squared unit of distance from the best value.
 RATE_WIDTH, BEST_RATE, BEST_RATE_EXPONENT = 0.045, 9e-4, -0.32
 DECAY_WIDTH, BEST_DECAY = 0.0015, 3.0
 WARMUP_WIDTH, BEST_WARMUP, WARMUP_EXPONENT = 0.002, 0.015, 0.5
 DROPOUT_WIDTH, BEST_DROPOUT = 1.5, 0.05
 
-# What is measured: the seed's standard deviation in nats, which falls with the steps trained; the
-# part of its variance that all rungs of a trial share; and the moment's, as a share of the noise.
+# Measurement noise: the standard deviation over seeds in nats, which falls with the steps trained;
+# the share of its variance that all rungs of a trial have in common; and the standard deviation of
+# the moment, as a share of the learning-rate noise.
 SIGMA, SIGMA_EXPONENT, SHARED, MOMENT = 0.006, -0.3, 0.7, 0.05
 AVERAGED, AVERAGE_AT = 0.8, 0.95
 
@@ -69,21 +70,21 @@ DIVERGES_AT = 0.1
 
 BYTES_PER_TOKEN = 4.7
 BITS_PER_BYTE = 1 / (math.log(2) * BYTES_PER_TOKEN)
-"""Of a nat a token."""
+"""Bits per byte of one nat per token."""
 GUESS = math.log(50_257) * BITS_PER_BYTE
-"""Bits per byte of a model that knows nothing."""
+"""Bits per byte of random guessing."""
 
 POINTS = 64
 TOKENS_PER_SECOND = 100_000
 
 
 def expected_loss(recipe: Recipe, step: float, end: float) -> tuple[float, float]:
-    """The loss without the noise of the rate, and that noise, in nats a token.
+    """The loss without learning-rate noise, and that noise, in nats per token.
 
     Args:
         recipe: without ranges.
-        step: steps trained.
-        end: step at which the decay of the rate ends.
+        step: number of steps trained.
+        end: step at which the decay of the learning rate ends.
     """
     training, steps = recipe.training, budget.steps(recipe)
     shape = {"warmup": training.warmup, "hold": training.hold, "full_budget": steps}
@@ -102,7 +103,7 @@ def expected_loss(recipe: Recipe, step: float, end: float) -> tuple[float, float
 
 
 def bowl(recipe: Recipe, step: float) -> float:
-    """What the hyperparameters add to the loss after so many steps, in nats a token."""
+    """What the hyperparameters add to the loss at a step, in nats per token."""
     training = recipe.training
     best_rate = BEST_RATE * (step / FITTED_STEPS) ** BEST_RATE_EXPONENT
     hot = math.log(training.learning_rate / best_rate)
@@ -118,31 +119,32 @@ def bowl(recipe: Recipe, step: float) -> float:
 
 
 def final_value(recipe: Recipe) -> float:
-    """The expected bits per byte at the end of the budget: what a search is after."""
+    """The expected bits per byte at the end of the budget, which a search minimises."""
     steps = budget.steps(recipe)
     return sum(expected_loss(recipe, steps, steps)) * BITS_PER_BYTE
 
 
 def sigma(recipe: Recipe, step: float | None = None) -> float:
-    """Standard deviation over seeds in bits per byte, after so many steps or at the end."""
+    """Standard deviation over seeds in bits per byte, at a step or at the end."""
     steps = step or budget.steps(recipe)
     return SIGMA * (steps / FITTED_STEPS) ** SIGMA_EXPONENT * BITS_PER_BYTE
 
 
 def divergence_probability(recipe: Recipe) -> float:
-    """That a run diverges, were it without end."""
+    """The probability that a run diverges if it is never stopped."""
     training = recipe.training
     edge = EDGE_RATE * (training.warmup / BEST_WARMUP) ** EDGE_EXPONENT
     return 1 / (1 + math.exp(-math.log(training.learning_rate / edge) / EDGE_WIDTH))
 
 
 class LearningCurves:
-    """Reports of trials, made up instead of trained.
+    """Simulated reports of trials.
 
     Args:
-        seed: of all noise; the same recipe then always reports the same.
-        between: whether to report between rungs as well, as training does.
-        sees_divergence: whether a run ends where it diverges; else it goes on as a guess.
+        seed: of all noise; with the same seed a recipe always gives the same reports.
+        between: report between rungs as well, as training does.
+        sees_divergence: end a run where it diverges; otherwise it goes on with the value of random
+            guessing.
     """
 
     def __init__(self, seed: int, between: bool = False, sees_divergence: bool = True):
@@ -198,13 +200,13 @@ class LearningCurves:
 
 
 def curve_figures(recipe: Recipe, segment: Segment, step: int, steps: int) -> dict[str, float]:
-    """What every report says.
+    """The figures that every report has.
 
     Args:
         recipe: of the trial.
-        segment: which the run is in.
-        step: its position.
-        steps: that it has trained in all.
+        segment: the training segment that the run is in.
+        step: its position in the schedule.
+        steps: number of steps trained in all, cooldowns included.
     """
     tokens = steps * budget.tokens_per_step(recipe)
     return {
@@ -221,7 +223,7 @@ def curve_figures(recipe: Recipe, segment: Segment, step: int, steps: int) -> di
 
 
 def rung_figures(recipe: Recipe, segment: Segment, bits_per_byte: float) -> dict[str, float]:
-    """What a report at a rung says beside that."""
+    """The additional figures of a report at a rung."""
     return {
         "rung": segment.rung,
         "rung_metric": segment.metric,

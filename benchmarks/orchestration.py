@@ -1,10 +1,10 @@
-"""What the search layer costs a trial, training aside: `python -m benchmarks.orchestration`
+"""The cost of the search layer per trial, without training: `python -m benchmarks.orchestration`
 
-The whole assembly (study in SQLite, sampler, rungs, tables, event files, progress) runs a search
-of many trials whose reports are made up (`benchmarks.learning_curves`), about twenty for one that
-is completed. First in virtual time, where nothing is left but its own work; then on Ray, with
-trials that only wait and report, which adds what Ray takes to place them and to carry what they
-report.
+The complete search layer (study in SQLite, sampler, rungs, tables, event files, progress) runs a
+search of many trials with simulated reports (`benchmarks.learning_curves`), about twenty per
+completed trial. It runs first in virtual time, which measures its own work alone, and then on Ray
+with trials that only wait and report, which adds the time that Ray takes to place trials and to
+transfer their reports.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import pandas as pd
 
 from raygpt.search import cluster
 
-# After `cluster`, which sets up what Ray reads when it is imported.
+# After `cluster`, which sets the environment variables that Ray reads when it is imported.
 import ray  # isort: skip
 from ray import tune
 from ray.train import Checkpoint
@@ -52,14 +52,14 @@ from raygpt.search.warm_start import seed_study
 SEARCHED = Path(__file__).parents[1] / "search_spaces" / "lr_sched.yaml"
 AT_ONCE = 8
 SECONDS_IN_FULL = 0.5
-"""That a trial waits on Ray in place of its whole budget."""
+"""How long a trial on Ray waits instead of training a full budget."""
 
 
 class Stopwatch:
-    """Measures the seconds spent in the methods of objects, those within others not counted twice.
+    """Measures the seconds spent in the methods of objects; nested calls are not counted twice.
 
     Args:
-        clock: of seconds.
+        clock: returns seconds.
     """
 
     def __init__(self, clock: Callable[[], float]):
@@ -68,7 +68,7 @@ class Stopwatch:
         self._within: list[float] = []
 
     def watch(self, part: str, watched: Any) -> None:
-        """Count calls of an object's methods to a part."""
+        """Count the time of an object's public methods towards a part."""
         for name, method in inspect.getmembers(watched, inspect.ismethod):
             if not name.startswith("_"):
                 setattr(watched, name, self._watching(part, method))
@@ -89,15 +89,15 @@ class Stopwatch:
 
 
 def in_virtual_time(trials: int, folder: Path) -> pd.DataFrame:
-    """Run the assembly in this process.
+    """Run the search layer in this process.
 
     Args:
-        trials: of the search, ten or more.
-        folder: the run folder to be.
+        trials: number of trials, at least ten.
+        folder: run folder to create.
 
     Returns:
-        CPU milliseconds a trial; a row a part, and a column for the first tenth of the trials, one
-        for the last tenth, and one for all.
+        CPU milliseconds per trial: a row for each part, and columns for the first tenth of the
+        trials, the last tenth, and all.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     folder.mkdir(parents=True)
@@ -139,7 +139,7 @@ def in_virtual_time(trials: int, folder: Path) -> pd.DataFrame:
 
 
 def with_checkpoints(config: Mapping[str, Any], folder: Path) -> Iterator[Report]:
-    """The reports of a trial; those at rungs name the folder of a checkpoint."""
+    """The reports of a trial; reports at rungs name a checkpoint folder."""
     recipe = Recipe.model_validate_json(config["recipe"])
     yield 0, {ALIVE: 0}
     for tokens, report in LearningCurves(seed=0, between=True).reports(recipe):
@@ -153,26 +153,26 @@ def with_checkpoints(config: Mapping[str, Any], folder: Path) -> Iterator[Report
 
 @dataclass(frozen=True)
 class OnRay:
-    """What a search on Ray took."""
+    """The time that a search on Ray took."""
 
     trials: int
     seconds: float
     waited: float
-    """Of them, by the trials in place of training; the rest is what orchestration took."""
+    """The part of `seconds` that trials waited instead of training; the rest is orchestration."""
     driver_cpu_seconds: float
 
     @property
     def seconds_a_trial(self) -> float:
-        """That the search took longer for each trial than the trials themselves did."""
+        """Seconds of orchestration per trial."""
         return (self.seconds - self.waited) / self.trials
 
 
 def on_ray(trials: int, folder: Path) -> OnRay:
-    """Run the assembly on a Ray of its own on this machine.
+    """Run the search layer on a Ray instance started on this machine.
 
     Args:
-        trials: of the search.
-        folder: the run folder to be.
+        trials: number of trials.
+        folder: run folder to create.
     """
     folder.mkdir(parents=True)
     held = cluster.hold_logs()
@@ -182,7 +182,7 @@ def on_ray(trials: int, folder: Path) -> OnRay:
     needed = cluster.Placement(workers=1, cpus=cpus, gpus=0)
     search_file = load_search_file(SEARCHED, overrides=[f"search.trials={trials}"])
     reporting = tune.with_resources(wait_and_report, {"CPU": cpus})
-    no_data = SimpleNamespace(folder=folder, fingerprints=lambda validation_tokens: {})
+    no_data = SimpleNamespace(folder=folder, fingerprints=lambda *scored: {})
     started, cpu = time.perf_counter(), time.process_time()
     try:
         with mock.patch.object(search, "trainable", return_value=reporting):
@@ -201,7 +201,7 @@ def on_ray(trials: int, folder: Path) -> OnRay:
 
 
 def wait_and_report(config: dict[str, Any]) -> None:
-    """The Tune function of a trial that does nothing else."""
+    """The Tune function of a trial that waits instead of training."""
     recipe = Recipe.model_validate_json(config["recipe"])
     full = budget.budget_tokens(recipe)
     tune.report({ALIVE: 0})
@@ -216,7 +216,7 @@ def wait_and_report(config: dict[str, Any]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Print both."""
+    """Print both measurements."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.orchestration", description=__doc__.splitlines()[0]
     )

@@ -3,8 +3,8 @@
 CLONE is a clone of https://github.com/fabian-sp/lr-scheduling, which holds the logs of Schaipp et
 al. (ICML 2025, arXiv 2501.18965): 124M-parameter models on SlimPajama, peak rates and decay
 fractions of a warmup-hold-decay schedule in combination, each trained to 15, 25, 35 and 50
-thousand steps. A short run is what a cooldown to a rung ends as; the long run's loss at the same
-step is the mid-run value. Nothing of the logs is kept here.
+thousand steps. A short run gives the value after a cooldown to a rung; the long run's loss at the
+same step is the mid-run value. The repository contains none of the logs.
 """
 
 import argparse
@@ -24,13 +24,13 @@ DECAYED = re.compile(r"ann124-.*_lr([\d.]+)_sched_wsd_.*_decay_linear_([\d.]+)_i
 HELD = re.compile(r"stable-124m_.*_lr([\d.]+)_")
 
 Key = tuple[str, str, int]
-"""Peak rate, fraction of the run in which it decays, steps of the run."""
+"""Peak rate, fraction of the run in which it decays, number of steps of the run."""
 
 
 def read_runs(folder: Path) -> tuple[dict[Key, float], dict[Key, pd.Series]]:
-    """The loss on the whole validation set at each run's end, and that on some of it on the way.
+    """Each run's final loss on the whole validation set, and its curve of the loss on a part of it.
 
-    The logs of a run begin where it left the trunk, which has a log of its own.
+    The log of a run begins where it branched off its trunk, which has its own log.
     """
     final, curves, trunks = {}, {}, {}
     for path in sorted(folder.glob("data/*124*.json")):
@@ -46,7 +46,9 @@ def read_runs(folder: Path) -> tuple[dict[Key, float], dict[Key, pd.Series]]:
             curves[key] = curve
             final[key] = log["summary"]["final-val/loss"]
     if not final or not trunks:
-        raise UserError(f"{folder}: no logs there; clone github.com/fabian-sp/lr-scheduling")
+        raise UserError(
+            f"{folder} holds no logs; clone github.com/fabian-sp/lr-scheduling and give its folder"
+        )
     for key, curve in curves.items():
         trunk = trunks[key[0]]
         curves[key] = pd.concat([trunk[trunk.index < curve.index[0]], curve])
@@ -54,7 +56,7 @@ def read_runs(folder: Path) -> tuple[dict[Key, float], dict[Key, pd.Series]]:
 
 
 def rung_rows(final: dict[Key, float], curves: dict[Key, pd.Series]) -> pd.DataFrame:
-    """The rows that `rung_fidelity.fidelity` takes; losses stand where bits per byte would."""
+    """Rows for `rung_fidelity.fidelity`, with losses in place of bits per byte."""
     rows = []
     for (rate, decay, steps), loss in final.items():
         name = f"{rate} {decay}"

@@ -1,11 +1,11 @@
-"""Does a rung rank trials as their full budgets will? `python -m benchmarks.rung_fidelity FILE`
+"""Do rungs rank trials as the full budget does? `python -m benchmarks.rung_fidelity FILE`
 
-Trains configurations drawn at random from a search file's ranges to the full budget, and at every
-rung takes all three rung metrics on the way: the mid-run value (raw), that of averaged weights
-(average), and that after a cooldown. One run gives them all, because the trunk does not depend on
-what is measured along it. Then it says how each metric at each rung ranks the final bits per byte.
+Trains random configurations from a search file's ranges to the full budget, and measures all three
+rung metrics at every rung: the value in mid-schedule (raw), with averaged weights (average), and
+after a cooldown. One run gives all of them, because measuring does not change the trunk. Then it
+prints how well each metric at each rung ranks the final bits per byte.
 
-Measured values are appended to OUT.csv as they come, and a second call goes on from there.
+Measurements are appended to OUT.csv as they come, and a second call continues from there.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def configurations(search_file: Any, count: int, seed: int) -> Iterator[dict[str
 
 
 def measure(number: int, values: dict[str, Any], recipe_json: str) -> list[dict[str, Any]]:
-    """Train one configuration; a row for each metric at each rung."""
+    """Train one configuration; returns a row for each metric at each rung."""
     from raygpt.data.prepare import prepare
     from raygpt.training.loop import TrainingDiverged, TrainingRun
 
@@ -70,17 +70,17 @@ def measure(number: int, values: dict[str, Any], recipe_json: str) -> list[dict[
 
 
 def fidelity(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """How well each metric at each rung foretells the final value.
+    """How well each metric at each rung predicts the final value.
 
     Args:
-        rows: of `measure`. Configurations that diverged before the rung or the end are left out.
+        rows: from `measure`. Configurations that diverged before the rung or the end are left out.
         seed: of the bootstrap.
 
     Returns:
         A row for each rung and metric: Spearman's and Kendall's correlation with the final bits
-        per byte, and the regret, in bits per byte, of going on with the best third only: how much
-        worse the best of those ends than the best of all. Each with a 95% interval, percentiles
-        of a bootstrap over configurations.
+        per byte, and the regret of continuing with the best third only, which is the final value
+        of the best of that third minus that of the best of all. Each has a 95% interval, from
+        percentiles of a bootstrap over configurations.
     """
     final = rows[rows["metric"] == "final"].set_index("configuration")["bits_per_byte"].dropna()
     found = []
@@ -128,7 +128,7 @@ def agreement(pairs: pd.DataFrame) -> tuple[float, float, float]:
 
 
 def as_markdown(table: pd.DataFrame) -> str:
-    """The table of `fidelity`, intervals beside the figures."""
+    """The table of `fidelity` in Markdown, with intervals in brackets."""
     lines = ["| rung | metric | Spearman | Kendall | regret of the best third |", "|" + "---|" * 5]
     for row in table.to_dict("records"):
         cells = [
@@ -141,7 +141,7 @@ def as_markdown(table: pd.DataFrame) -> str:
 
 
 def plot(rows: pd.DataFrame, path: Path) -> None:
-    """Final value over rung value: a panel for each rung and metric."""
+    """Plot the final value over the value at a rung, a panel for each rung and metric."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -167,7 +167,7 @@ def plot(rows: pd.DataFrame, path: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure what is still missing, and print the table."""
+    """Train the configurations that are missing from the CSV file, and print the table."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.rung_fidelity", description=__doc__.splitlines()[0]
     )

@@ -1,14 +1,15 @@
-"""What a search costs until it has found the best: `python -m benchmarks.search_efficiency`
+"""How many tokens a search spends to find the best values: `python -m benchmarks.search_efficiency`
 
-The search layer alone, sampler, rungs and scheduler, in virtual time (`raygpt.search.simulation`)
-on made-up learning curves (`benchmarks.learning_curves`, which names the model and its sources).
+The search layer alone (sampler, rungs and scheduler) runs in virtual time
+(`raygpt.search.simulation`) on simulated learning curves (`benchmarks.learning_curves`, which names
+the model and its sources).
 
-Searched are the five values of `search_spaces/lr_sched.yaml`, in two regimes that differ in the
-budget alone. Every method gets as many tokens as `--trials` trials in full take; the figure is how
-many it took until its incumbent, the trial of the lowest measured value among those that came to
-the end of the budget, had an expected value within one noise sigma of the best of the space. Sigma
-is the standard deviation over seeds at the end of the budget; the expected value has no noise, and
-no method knows it. A method that does not come there is counted as not having done so.
+The five values of `search_spaces/lr_sched.yaml` are searched in the regimes of
+`benchmarks.search_methods`. Every method may spend the tokens of `--trials` full trials. Measured
+are the tokens spent until the expected value of the incumbent is within one sigma of the best
+expected value in the space. The incumbent is the trial with the lowest measured value among those
+that completed the budget. Sigma is the standard deviation over seeds at the end of the budget. The
+expected value has no noise, and no method knows it. Searches that never get there are counted too.
 """
 
 import argparse
@@ -30,6 +31,9 @@ from ray.tune.search.optuna import OptunaSearch
 from scipy.optimize import differential_evolution
 
 from benchmarks.learning_curves import LearningCurves, final_value, sigma
+from benchmarks.orchestration import in_virtual_time, on_ray
+from benchmarks.search_efficiency_report import plot, report
+from benchmarks.search_methods import AT_ONCE, METHODS, REGIMES, SEARCHED, STOCK
 from raygpt.command import run_command
 from raygpt.recipe import budget
 from raygpt.recipe.ranges import LogUniform
@@ -41,50 +45,28 @@ from raygpt.search.scheduler import METRIC, make_scheduler
 from raygpt.search.simulation import SimulatedTrial, Simulation
 from raygpt.search.warm_start import seed_study
 
-SEARCHED = Path(__file__).parents[1] / "search_spaces" / "lr_sched.yaml"
-REGIMES = {
-    "noise of the rate": ("training.tokens=6.15G",),
-    "under-trained": ("training.tokens=100M",),
-}
-MID_RUN = "search.rung_metric=raw"
-NINTH = "search.rungs=[1/9, 1/3, 1]"
-IN_FULL = ("search.scheduler=fifo", "search.rungs=[1]")
-METHODS = {
-    "raygpt": (),
-    "raygpt, a rung at 1/9 as well": (NINTH,),
-    "raygpt, averaged weights": ("search.rung_metric=average",),
-    "raygpt, mid-run values": (MID_RUN,),
-    "random in full": (*IN_FULL, "search.sampler=random"),
-    "TPE in full": IN_FULL,
-    # As users wire the two: all by Ray's own defaults, and every trial judged as it stands.
-    "OptunaSearch, ASHA": (MID_RUN,),
-    "OptunaSearch, ASHA from 1/9": (MID_RUN, NINTH),
-}
-DEFAULT, REFERENCE = "raygpt", "random in full"
-STOCK = ("OptunaSearch, ASHA", "OptunaSearch, ASHA from 1/9")
-AT_ONCE = 8
-# Of trials, where the tokens are what ends a search.
+# Number of trials where the tokens limit a search.
 NO_LIMIT = 10**6
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one search; tokens are in full budgets."""
+    """The result of one search; tokens are in full budgets."""
 
     regime: str
     method: str
     seed: int
     tokens: float
-    """Until the incumbent was within one sigma of the best; infinite if it never was."""
+    """Spent until the incumbent was within one sigma of the best; infinite if it never was."""
     excess: float
-    """Of the incumbent's expected value over the best, at the end and in sigmas."""
+    """The incumbent's expected value minus the best one, at the end, in sigmas."""
     trials: int
     completed: int
     cpu_seconds: float
 
 
-class TellsOutcomes(Callback):
-    """Tells a study how its trials ended, as `raygpt.search.recorder` does, without any tables."""
+class StudyUpdater(Callback):
+    """Tells a study how its trials ended, as `raygpt.search.recorder` does, without tables."""
 
     def __init__(self, searcher: StudySearcher, last_rung: int):
         self._searcher = searcher
@@ -109,14 +91,14 @@ def simulate(
     most_tokens: float = math.inf,
     at_once: int = AT_ONCE,
 ) -> Simulation:
-    """A search of that file; as long as there are tokens where that is what limits it.
+    """Simulate a search of a file, limited by tokens or by the file's number of trials.
 
     Args:
-        search_file: with the search's seed.
-        stock: whether Ray's own parts search instead of raygpt's.
+        search_file: has the search's seed.
+        stock: use Ray's own searcher and scheduler instead of raygpt's.
         seed: of the learning curves.
-        most_tokens: of all trials together, instead of so many trials.
-        at_once: trials that run side by side.
+        most_tokens: limit on the tokens of all trials; if given, it replaces the number of trials.
+        at_once: number of trials that run at the same time.
     """
     parts = stock_parts if stock else raygpt_parts
     searcher, scheduler, callbacks, recipe_of = parts(search_file)
@@ -133,7 +115,7 @@ def simulate(
 
 
 def raygpt_parts(search_file: SearchFile) -> tuple:
-    """Searcher, scheduler, callbacks, and what makes a recipe of a trial's configuration."""
+    """Searcher, scheduler, callbacks, and a function from a trial's configuration to its recipe."""
     study = optuna.create_study()
     seed_study(study, search_file)
     needed = Placement(workers=1, cpus=1, gpus=0)
@@ -142,13 +124,13 @@ def raygpt_parts(search_file: SearchFile) -> tuple:
     return (
         searcher,
         make_scheduler(search_file.search),
-        [TellsOutcomes(searcher, last_rung)],
+        [StudyUpdater(searcher, last_rung)],
         lambda config: Recipe.model_validate_json(config["recipe"]),
     )
 
 
 def stock_parts(search_file: SearchFile) -> tuple:
-    """The same of Ray's own."""
+    """The same from Ray's own parts."""
     recipe = search_file.baseline()
     per_step = budget.tokens_per_step(recipe)
     searcher = OptunaSearch(
@@ -169,12 +151,12 @@ def stock_parts(search_file: SearchFile) -> tuple:
 
 
 def measure(regime: str, method: str, seed: int, trials: int) -> Outcome:
-    """Run one search.
+    """Simulate one search.
 
     Args:
-        regime, method: names of them.
+        regime, method: keys of REGIMES and METHODS.
         seed: of the search and of the noise.
-        trials: in full, whose tokens it may spend.
+        trials: number of full trials whose tokens the search may spend.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     overrides = (*REGIMES[regime], *METHODS[method], f"search.seed={seed}")
@@ -209,7 +191,7 @@ def measure(regime: str, method: str, seed: int, trials: int) -> Outcome:
 
 
 def finished(simulation: Simulation, full: int) -> list[tuple[float, SimulatedTrial]]:
-    """The trials judged on a whole budget of so many tokens, and when; earliest first."""
+    """The trials that completed the full budget, each with the time at which it did; in order."""
     found = [
         (trial.began + trial.last_result["time_total_s"], trial)
         for trial in simulation.trials
@@ -219,7 +201,7 @@ def finished(simulation: Simulation, full: int) -> list[tuple[float, SimulatedTr
 
 
 def recipe_of(trial: SimulatedTrial, search_file: SearchFile) -> Recipe:
-    """What a trial trained; Ray's own searcher gives it bare values."""
+    """The recipe of a trial; Ray's own searcher gives only the values."""
     if "recipe" in trial.config:
         return Recipe.model_validate_json(trial.config["recipe"])
     return search_file.recipe(trial.config)
@@ -227,7 +209,7 @@ def recipe_of(trial: SimulatedTrial, search_file: SearchFile) -> Recipe:
 
 @cache
 def best_value(regime: str) -> float:
-    """The lowest expected bits per byte of the space."""
+    """The lowest expected bits per byte in the search space."""
     search_file = load_search_file(SEARCHED, overrides=REGIMES[regime])
 
     def expected(shares: np.ndarray) -> float:
@@ -239,7 +221,7 @@ def best_value(regime: str) -> float:
 
 
 def at(found: Any, share: float) -> float:
-    """The value at this share of the way through a range of floats."""
+    """The value at a share of the distance between the bounds of a range of floats."""
     low, high = found.extremes()
     return (
         low * (high / low) ** share if isinstance(found, LogUniform) else low + share * (high - low)
@@ -247,13 +229,13 @@ def at(found: Any, share: float) -> float:
 
 
 def searches(seeds: int, trials: int, processes: int, path: Path) -> pd.DataFrame:
-    """A row an `Outcome` of every search, with `limit`: the trials whose tokens it had.
+    """Simulate all searches; a row for each with its `Outcome` and `limit`, its number of trials.
 
     Args:
-        seeds: searches of each kind.
-        trials: in full, whose tokens each may spend.
-        processes: that run side by side.
-        path: of a CSV file that outcomes are added to as they come; what is there is not run again.
+        seeds: number of searches for each regime and method.
+        trials: number of full trials whose tokens each search may spend.
+        processes: number of processes.
+        path: a CSV file to which outcomes are appended; searches in it are not run again.
     """
     columns = [*(field.name for field in fields(Outcome)), "limit"]
     known = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=columns)
@@ -280,21 +262,20 @@ def _measure(job: tuple[str, str, int, int]) -> Outcome:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run what is still missing of the searches, and write what they show."""
+    """Run the searches that are missing from the CSV file, and write the page and the plot."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.search_efficiency", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--seeds", type=int, default=20, help="searches of each kind")
+    parser.add_argument("--seeds", type=int, default=20, help="searches of each method")
     parser.add_argument(
-        "--trials", type=int, default=160, help="tokens of a search, in full trials"
+        "--trials", type=int, default=160, help="tokens of a search, as a number of full trials"
     )
-    parser.add_argument("--layer-trials", type=int, default=1000, help="for the layer's own cost")
+    parser.add_argument(
+        "--layer-trials", type=int, default=1000, help="trials that measure the search layer's cost"
+    )
     parser.add_argument("--processes", type=int, default=multiprocessing.cpu_count())
     parser.add_argument("--out", type=Path, default=Path("docs/search_efficiency"), metavar="STEM")
     options = parser.parse_args(arguments)
-
-    from benchmarks.orchestration import in_virtual_time, on_ray
-    from benchmarks.search_efficiency_report import plot, report
 
     stem = options.out
     stem.parent.mkdir(parents=True, exist_ok=True)

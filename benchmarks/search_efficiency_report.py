@@ -1,4 +1,4 @@
-"""What `benchmarks.search_efficiency` found, as a page and a plot."""
+"""The page and the plot of the results of `benchmarks.search_efficiency`."""
 
 import math
 import multiprocessing
@@ -12,71 +12,78 @@ from scipy.stats import mannwhitneyu, spearmanr
 
 from benchmarks.learning_curves import LearningCurves, final_value
 from benchmarks.orchestration import SECONDS_IN_FULL, OnRay
-from benchmarks.search_efficiency import AT_ONCE, DEFAULT, REFERENCE, REGIMES, SEARCHED
+from benchmarks.search_methods import AT_ONCE, DEFAULT, REFERENCE, REGIMES, SEARCHED
 from raygpt.recipe import budget
 from raygpt.recipe.search_file import load_search_file
 from raygpt.search.sampler import suggest_values
 from raygpt.search.scheduler import METRIC
 
 PAGE = """\
-# How many tokens a search takes to find the best
+# How many tokens a search spends to find the best values
 
-The search layer alone (sampler, rungs, scheduler), run by Ray Tune's interfaces in virtual time
-against made-up learning curves, {seeds} searches of each kind. **The curves are a model**,
-described with its sources in [`benchmarks/learning_curves.py`](../benchmarks/learning_curves.py):
-the multi-power law of Luo et al. (2025) with its published constants for the effects of the
-schedule, and around it a bowl over the hyperparameters, noise and divergence whose sizes are
-ours. What follows is true of that model. It says how the parts of a search work together, not
-what a search of yours will take.
+This page measures the search layer alone (sampler, rungs, scheduler). It runs through Ray Tune's
+interfaces in virtual time on simulated learning curves, {seeds} searches for each method. **The
+curves are a model**, described with its sources in
+[`benchmarks/learning_curves.py`](../benchmarks/learning_curves.py): the multi-power law of Luo et
+al. (2025) with its published constants for the effects of the schedule, and around it a quadratic
+bowl over the hyperparameters, noise and divergence, whose sizes we chose. The results hold for that
+model. They show how the parts of a search work together, not how long your search will take.
 
-Searched are the five values of [`lr_sched.yaml`](../search_spaces/lr_sched.yaml), {at_once}
-trials at once. The two regimes differ in the budget of a trial alone: {steps}.
+The searches are over the five values of [`lr_sched.yaml`](../search_spaces/lr_sched.yaml), with
+{at_once} trials at a time. The regimes differ only in the budget of a trial:
 
-## Tokens to come within one sigma of the best
+{budgets}
 
-In full budgets, until the *incumbent* (the lowest measured value among the trials that came to
-the end of the budget) had an expected value within one standard deviation over seeds of the best
-of the space. Expected values have no noise; a search does not know them. Every search ended when
-it had spent {trials} full budgets, cooldowns and stopped trials included. Quartiles are over
-searches; “–” where fewer than that share came there at all, which is what *reached* counts.
-*Ratio* is the median over that of random search in full, *p* that of a Mann-Whitney test against
-raygpt's default: differences with a p above 0.05 may well be chance. *Excess* is what the last
-incumbent was above the best, in sigmas, the median.
+The largest budget is one at which learning-rate noise separates the trials in mid-schedule, the
+smallest one at which they differ by how far they have come. In between is the budget of the shipped
+recipes.
+
+## Tokens until the search is within one sigma of the best
+
+The *incumbent* is the trial with the lowest measured value among those that completed the budget.
+*Lower*, *median* and *upper* are quartiles over searches of the tokens spent, in full budgets,
+until the incumbent's expected value was within one standard deviation over seeds of the best
+expected value in the space. Expected values have no noise, and a search does not know them. Every
+search ended when it had spent {trials} full budgets, including cooldowns and stopped trials. “–”
+means that fewer than that share of the searches got there; *reached* is the share that did. *Ratio*
+is the median divided by the median of random search in full, *p* the p-value of a Mann-Whitney test
+against raygpt's default: differences with p above 0.05 may well be chance. *Excess* is the median
+over searches of the last incumbent's expected value minus the best, in sigmas.
 
 {tables}
 
-![Share of searches that had come there, by tokens spent]({plot})
+![Share of searches within one sigma of the best, by tokens spent]({plot})
 
 {verdict}
 
-`raygpt` is the search as the file has it: TPE over an Optuna study to which a stopped trial is
-pruned and a diverged one infeasible, and ASHA at rungs reached by cooldowns. *In full* stops no
-trial (but diverged ones). *OptunaSearch, ASHA* are Ray's own, wired by their defaults to `tokens`
-and the mid-run value; a diverged trial goes on there and reports what a guess has, as a loop that
-does not look would.
+`raygpt` is the search as the file gives it: TPE over an Optuna study in which stopped trials are
+pruned and diverged ones infeasible, and ASHA at rungs that are reached by cooldowns. *In full*
+methods stop no trial, except diverged ones. *OptunaSearch, ASHA* are Ray's own, connected by their
+defaults to `tokens` and the mid-schedule value. There a diverged trial continues and reports the
+value of random guessing, like a training loop that does not check for divergence.
 
 ## How rungs rank trials in this model
 
-Spearman's correlation between what is measured at a rung and the expected value at the end, over
-configurations at random.
+Spearman's correlation between the value measured at a rung and the expected value at the end, over
+random configurations.
 
 {ranks}
 
-[docs/rung_fidelity.md](rung_fidelity.md) has the same of trained models.
+[docs/rung_fidelity.md](rung_fidelity.md) measures the same on trained models.
 
-## What the search layer costs a trial
+## What the search layer costs per trial
 
-One search of {ray_trials:,} trials by the whole assembly, with the study in SQLite, the tables on
-disk and about twenty reports for a trial that is completed, in virtual time: CPU milliseconds a
-trial.
+One search of {ray_trials:,} trials with the complete search layer, with the study in SQLite, the
+tables on disk and about twenty reports per completed trial, in virtual time. CPU milliseconds per
+trial:
 
 {layer}
 
-On Ray, with trials that wait {wait_seconds:g} s in place of a full budget and report as often,
-{ray_trials:,} trials took {ray_seconds:,.0f} s where the waiting of {at_once} at once came to
-{waited:,.0f} s: **{seconds_a_trial:.2f} s a trial** for placing it in a reused process, carrying
-its reports and checkpoints and writing everything down, {driver_cpu:.2f} s of it CPU time of the
-driver.
+On Ray, with trials that wait {wait_seconds:g} s instead of training a full budget and report as
+often, {ray_trials:,} trials took {ray_seconds:,.0f} s, of which the waiting, {at_once} at a time,
+accounts for {waited:,.0f} s. That leaves **{seconds_a_trial:.2f} s per trial** to place it in a
+reused process, transfer its reports and checkpoints, and write everything to disk;
+{driver_cpu:.2f} s of it is CPU time of the driver.
 
 ## How this was made
 
@@ -86,20 +93,23 @@ driver.
 
 
 def report(outcomes: pd.DataFrame, layer: pd.DataFrame, on_ray: OnRay, plot: str) -> str:
-    """The page.
+    """The page in Markdown.
 
     Args:
-        outcomes: a row an `Outcome`.
-        layer: of `orchestration.in_virtual_time`.
-        on_ray: of a search of as many trials.
-        plot: the name of the plot's file.
+        outcomes: a row for each `Outcome`.
+        layer: what `orchestration.in_virtual_time` returned.
+        on_ray: measured with the same number of trials.
+        plot: file name of the plot.
     """
     table = summary(outcomes)
-    tables, ranks, steps = [], [], []
+    tables, ranks, budgets = [], [], []
     for regime, overrides in REGIMES.items():
         search_file = load_search_file(SEARCHED, overrides=overrides)
         recipe = search_file.baseline()
-        steps.append(f"{budget.steps(recipe):,} steps (“{regime}”)")
+        budgets.append(
+            f"- *{regime}*: {budget.budget_tokens(recipe) / 1e6:,.0f} M tokens in "
+            f"{budget.steps(recipe):,} steps"
+        )
         tables.append(f"### {regime}\n\n{as_markdown(formatted(table.loc[regime]), 'method')}")
         correlations = rank_correlations(regime).map("{:.2f}".format)
         ranks.append(f"### {regime}\n\n{as_markdown(correlations, 'metric')}")
@@ -108,7 +118,7 @@ def report(outcomes: pd.DataFrame, layer: pd.DataFrame, on_ray: OnRay, plot: str
         last_seed=outcomes["seed"].max(),
         trials=outcomes["limit"].max(),
         at_once=AT_ONCE,
-        steps=" and ".join(steps),
+        budgets="\n".join(budgets),
         tables="\n\n".join(tables),
         verdict=verdict(table),
         ranks="\n\n".join(ranks),
@@ -126,16 +136,16 @@ def report(outcomes: pd.DataFrame, layer: pd.DataFrame, on_ray: OnRay, plot: str
 
 
 def summary(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """A row a regime and method, of the tokens to the best and of what else counts.
+    """Summary of the outcomes, a row for each regime and method.
 
-    Columns: quartiles `lower`, `median` and `upper` in full budgets, infinite where too few came
-    there; `ratio` of the median to that of random search in full, if it has one; `p` of a
-    Mann-Whitney test of the tokens against raygpt's default; `reached`, a share; medians of the
-    rest.
+    Columns: quartiles `lower`, `median` and `upper` of the tokens in full budgets, infinite where
+    too few searches got within one sigma; `ratio` of the median to that of random search in full,
+    if that is finite; `p` of a Mann-Whitney test of the tokens against raygpt's default; `reached`,
+    the share of searches that got there; medians of `excess`, `trials` and `completed`.
     """
     rows = {}
     for (regime, method), group in outcomes.groupby(["regime", "method"], sort=False):
-        # Always one of the searches: between one that came there and one that did not is nothing.
+        # No interpolation: there is no value between a finite and an infinite one.
         quartiles = np.quantile(group["tokens"], [0.25, 0.5, 0.75], method="higher")
         default = outcomes[(outcomes["regime"] == regime) & (outcomes["method"] == DEFAULT)]
         test = mannwhitneyu(group["tokens"], default["tokens"], method="asymptotic")
@@ -152,7 +162,7 @@ def summary(outcomes: pd.DataFrame) -> pd.DataFrame:
 
 
 def formatted(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of one regime, for people."""
+    """The rows of one regime as texts."""
     formats = {"ratio": ".2f", "p": ".2f", "reached": ".0%", "excess": ".1f"}
 
     def text(name: str, value: float) -> str:
@@ -162,7 +172,7 @@ def formatted(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdict(table: pd.DataFrame) -> str:
-    """Where raygpt's default does not win, in words."""
+    """Sentences that say where raygpt's default does not win."""
     sentences = []
     for regime in table.index.unique(0):
         ours = table.loc[regime, DEFAULT]
@@ -170,24 +180,25 @@ def verdict(table: pd.DataFrame) -> str:
             if (row["median"], -row["reached"]) < (ours["median"], -ours["reached"]):
                 chance = "" if row["p"] < 0.05 else f"; it may be chance (p = {row['p']:.2f})"
                 sentences.append(
-                    f"- {regime}: **{method}** came there {came(row)}, raygpt {came(ours)}{chance}."
+                    f"- {regime}: **{method}** {in_words(row)}, raygpt {in_words(ours)}{chance}."
                 )
     if not sentences:
-        return "No other method came there sooner than raygpt's default."
+        return "No other method was within one sigma sooner than raygpt's default."
     return "**Where raygpt's default does not win:**\n\n" + "\n".join(sentences)
 
 
-def came(row: pd.Series) -> str:
-    """When, and how often."""
-    when = f"after {row['median']:.0f} full budgets (median)"
-    often = f"in {row['reached']:.0%} of searches"
-    return f"{when} and {often}" if math.isfinite(row["median"]) else f"only {often}"
+def in_words(row: pd.Series) -> str:
+    """After how many full budgets, and in which share of the searches."""
+    share = f"in {row['reached']:.0%} of searches"
+    if not math.isfinite(row["median"]):
+        return f"was within one sigma only {share}"
+    return f"was within one sigma after {row['median']:.0f} full budgets (median) and {share}"
 
 
 def rank_correlations(regime: str, configurations: int = 300) -> pd.DataFrame:
-    """Spearman's between what is measured at a rung and the expected value at the end.
+    """Spearman's correlation between the value at a rung and the expected value at the end.
 
-    A row a metric, a column a rung; over configurations at random, those that diverge aside.
+    A row for each metric, a column for each rung; over random configurations that do not diverge.
     """
     rungs = "search.rungs=[1/9, 1/3, 1/2, 1]"
     search_file = load_search_file(SEARCHED, overrides=(*REGIMES[regime], rungs))
@@ -209,22 +220,27 @@ def rank_correlations(regime: str, configurations: int = 300) -> pd.DataFrame:
 
 
 def as_markdown(frame: pd.DataFrame, heading: str) -> str:
-    """A table of texts, its index under a heading."""
+    """A table of texts in Markdown.
+
+    Args:
+        frame: of texts.
+        heading: of its index.
+    """
     rows = [[heading, *frame.columns], ["---"] + ["---:"] * len(frame.columns)]
     rows += [[name, *cells] for name, cells in zip(frame.index, frame.values, strict=True)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def plot(outcomes: pd.DataFrame, path: Path) -> None:
-    """The share of searches that had come to the best, by the tokens spent; a panel a regime."""
+    """Draw the share of searches within one sigma by the tokens spent, a panel for each regime."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    # The same picture from the same figures, byte for byte.
+    # With a fixed salt the same outcomes give the same file.
     pyplot.rcParams["svg.hashsalt"] = "raygpt"
-    figure, axes = pyplot.subplots(1, len(REGIMES), figsize=(10, 4), sharey=True)
+    figure, axes = pyplot.subplots(1, len(REGIMES), figsize=(13, 4), sharey=True)
     limit = outcomes["limit"].max()
     for axis, regime in zip(axes, REGIMES, strict=True):
         of_regime = outcomes[outcomes["regime"] == regime]
@@ -244,6 +260,6 @@ def plot(outcomes: pd.DataFrame, path: Path) -> None:
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("searches within one sigma of the best")
     axes[0].set_ylim(0, 1)
-    axes[-1].legend(fontsize=8)
+    axes[-1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.02, 1))
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})

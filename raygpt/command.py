@@ -1,4 +1,4 @@
-"""What the commands share: their arguments, how they show progress, how they end."""
+"""What the commands share: arguments, opening a recipe, the progress bar, errors and exit codes."""
 
 import argparse
 import os
@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from raygpt.errors import UserError
+from raygpt.shipped import find_recipe
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
     from raygpt.data.dataset import Dataset
     from raygpt.data.spread import Spread
@@ -22,128 +24,225 @@ if TYPE_CHECKING:
 
 
 def run_command(main: Callable[[], int | None]) -> None:
-    """Run a command's `main` and exit: an error of the user's is one message and status 2."""
+    """Run a command's `main` and exit; an error of the user's is one message and exit code 2."""
+    # A terminal whose encoding lacks a character shows its number.
+    sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = main()
         sys.stdout.flush()
         sys.exit(status)
     except BrokenPipeError:
-        # Whoever read along, such as `head`, has had enough; Python's exit must not flush again.
+        # The reader, such as `head`, has closed the pipe; Python's exit must not flush it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
 
 
-def recipe_options(command: str, description: str | None) -> argparse.ArgumentParser:
-    """The command line of a command that takes a recipe file at some scale."""
-    parser = argparse.ArgumentParser(prog=f"python -m raygpt.{command}", description=description)
-    parser.add_argument("file", type=Path, metavar="FILE", help="recipe, a YAML file")
+def printable(text: str) -> str:
+    """A text with its control characters escaped, so that a terminal does not obey them."""
+    return "".join(
+        character if character.isprintable() or character == "\n" else ascii(character)[1:-1]
+        for character in text
+    )
+
+
+# --- arguments ----------------------------------------------------------------------------------
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser whose messages do not send control characters to the terminal."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
+def command_parser(command: str, module_doc: str | None) -> Parser:
+    """A parser whose usage line names the command as it was called.
+
+    Args:
+        command: such as "tune".
+        module_doc: the docstring of the command's module.
+    """
+    summary = command_summary(module_doc)
+    return Parser(prog=called_as(command), description=summary[:1].upper() + summary[1:])
+
+
+def called_as(command: str) -> str:
+    """`raygpt tune`, `python -m raygpt tune` or `python -m raygpt.tune`."""
+    program = Path(sys.argv[0])
+    if program.parts[-2:] == ("raygpt", "__main__.py"):
+        return f"python -m raygpt {command}"
+    return f"raygpt {command}" if program.stem == "raygpt" else f"python -m raygpt.{command}"
+
+
+def command_summary(module_doc: str | None) -> str:
+    """The first sentence of a command's docstring without the command line that it begins with."""
+    first = (module_doc or "").partition("\n\n")[0]
+    return " ".join(first.rpartition("`: ")[2].split())
+
+
+def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of a command that reads a recipe."""
+    parser.add_argument(
+        "file",
+        type=given_path,
+        metavar="FILE",
+        help="recipe: a YAML file, or the name of one that comes with raygpt, such as lr_sched",
+    )
     parser.add_argument(
         "--scale",
         choices=("auto", "full", "mini"),
         default="auto",
-        help="auto: the recipe's mini section where there is no GPU",
+        help="full: the recipe as it is; mini: with its mini section applied; auto (the default): "
+        "full where there is a GPU, mini elsewhere",
     )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="override a value of the recipe, as in training.tokens=2M; may be repeated",
+        help="replace a value of the recipe, as in training.tokens=2M; may be repeated",
     )
-    return parser
 
 
-def recipe_arguments(command: str, description: str | None) -> argparse.ArgumentParser:
-    """The command line of a command that runs a recipe file into a run folder."""
-    parser = recipe_options(command, description)
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of a command that runs a recipe in a run folder."""
     parser.add_argument(
-        "--allow-cpu", action="store_true", help="run the full scale without a GPU, slowly"
+        "--allow-cpu", action="store_true", help="allow --scale full without a GPU, which is slow"
     )
-    parser.add_argument("--name", type=run_name, help="name of the run; the recipe's if left out")
+    parser.add_argument(
+        "--name", type=run_name, help="name of the run and its folder (default: the recipe's name)"
+    )
     parser.add_argument(
         "--runs-dir",
-        type=Path,
+        type=given_path,
         default=Path("runs"),
         metavar="DIR",
-        help="where run folders are made (default: runs)",
+        help="folder in which the run folder is made (default: runs)",
     )
-    parser.add_argument(
-        "--resume", action="store_true", help="go on with a run that was interrupted"
-    )
-    return parser
+    parser.add_argument("--resume", action="store_true", help="continue a run that was interrupted")
+
+
+def given_path(text: str) -> Path:
+    """A path on the command line, which Ray and pyarrow must be able to pass on."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; it must name a file or folder")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not UTF-8; rename it") from None
+    return Path(text)
 
 
 def run_name(text: str) -> str:
-    """A name that --name gives, as good as one that stands in a recipe."""
+    """The value of --name, under the same rules as `name` in a recipe."""
     from raygpt.recipe.errors import RecipeError
     from raygpt.recipe.fields import read_value
 
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; leave --name out for the recipe's name")
     try:
         return read_value("name", text)
     except RecipeError as error:
         raise argparse.ArgumentTypeError(f'"{text}" {error}') from None
 
 
+# --- a recipe and its run folder ----------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class Opened:
-    """A recipe file and the run folder that it is run into."""
+    """A recipe file and the run folder in which it is to run."""
 
     scales: "Scales"
     folder: Path
     overrides: list[str]
     resumed: "SearchFile | None"
-    """What the run in the folder is, with --resume."""
+    """What the existing run in the folder trains or searches; None without --resume."""
 
-    def at_hand(self, options: argparse.Namespace, gpus: float) -> "SearchFile":
-        """The search file at the scale that the options and the hardware come to."""
+    def at_scale(self, options: argparse.Namespace, gpus: float) -> "SearchFile":
+        """The search file at the scale that the options ask for or the hardware suggests."""
         return self.resumed or self.scales.choose(gpus, options.allow_cpu)
 
 
-def open_recipe(
-    options: argparse.Namespace, may_search: bool = True, only_plan: bool = False
-) -> Opened:
-    """Read a command's recipe at both scales, and look at the folder that it would be run into.
+def read_scales(options: argparse.Namespace, overrides: list[str]) -> "Scales":
+    """Read the recipe that the arguments name, at both scales.
 
-    What is wrong with either on any hardware is said here, before anything slow is imported.
-
-    Args:
-        options: from `recipe_arguments`.
-        may_search: whether the recipe may have ranges.
-        only_plan: whether nothing is going to be run, so that any folder will do.
+    Raises:
+        UserError: there is no such recipe, or it has errors.
     """
     from raygpt.recipe.scale import Scales
-    from raygpt.results.run_folder import refuse_existing, reopen_run
+
+    return Scales(find_recipe(options.file), overrides, options.scale)
+
+
+def open_recipe(options: argparse.Namespace, command: str, only_plan: bool = False) -> Opened:
+    """Read a command's recipe and check its run folder.
+
+    What is wrong with either on any hardware is reported here, before anything slow is imported.
+
+    Args:
+        options: the values of `add_recipe_arguments` and `add_run_arguments`.
+        command: "tune"; or "train", which refuses ranges.
+        only_plan: whether nothing will be run, so that the folder does not matter.
+
+    Raises:
+        UserError: the recipe cannot be run, or not in this folder.
+    """
+    from raygpt.results.run_folder import refuse_existing, refuse_other_kind, reopen_run
 
     overrides = [*options.set, *([f'name="{options.name}"'] if options.name else [])]
-    scales = Scales(options.file, overrides, options.scale)
+    scales = read_scales(options, overrides)
     first = scales.possible[0]
-    # What is resumed may have its ranges fixed by the --set's that it was started with.
-    if not may_search and not options.resume and all(found.ranges for found in scales.possible):
-        first.single_recipe()
     folder = options.runs_dir / first.name
     resumed = None
     if options.resume:
-        resumed = reopen_run(folder, options.file, overrides)
+        refuse_unreadable(folder)
+        resumed = reopen_run(folder, first.path, overrides)
         if options.scale not in ("auto", resumed.scale):
             raise UserError(
                 f"--scale {options.scale}: {folder} was started at the {resumed.scale} scale; "
-                f"leave --scale out to go on with it"
+                f"leave --scale out to continue it"
             )
-    elif not only_plan:
-        refuse_existing(folder)
+        refuse_other_kind(folder, command)
+        if command == "train":
+            resumed.single_recipe()  # the --set's of its first start may have fixed ranges
+    else:
+        if command == "train" and all(found.ranges for found in scales.possible):
+            first.single_recipe()
+        if not only_plan:
+            refuse_existing(folder)
     return Opened(scales, folder, overrides, resumed)
 
 
-def prepare_with_progress(
-    data: "Data", train_tokens: int, console: "Console", spread: "Spread | None" = None
-) -> "Dataset":
-    """Call `raygpt.data.prepare.prepare`, with a progress bar meanwhile."""
+def refuse_unreadable(folder: Path) -> None:
+    """Raise UserError if nobody can tell whether there is such a folder."""
+    try:
+        folder.exists()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read: {error.strerror}") from None
+
+
+# --- the terminal -------------------------------------------------------------------------------
+
+
+def plain_console() -> "Console":
+    """A console that prints texts as they are."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def progress_bar(console: "Console") -> "Progress":
+    """A progress bar that disappears at its end, and does not appear outside a terminal.
+
+    A task has a description and a field `status`, a text of its own.
+    """
     from rich.progress import (
         BarColumn,
         Progress,
@@ -152,31 +251,40 @@ def prepare_with_progress(
         TimeRemainingColumn,
     )
 
-    from raygpt.data.prepare import prepare
-    from raygpt.data.split import describe_share
-
-    columns = (
-        TextColumn("preparing tokens"),
+    return Progress(
+        TextColumn("{task.description}"),
         BarColumn(16),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f}{task.fields[rate]}"),
+        TextColumn("{task.percentage:.0f}%"),
+        TextColumn("{task.fields[status]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
     )
-    terminal = console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=not terminal) as progress:
-        task = progress.add_task("", total=train_tokens, visible=False, rate="")
-        began = text_before = None
 
-        def show(train_tokens: int, text_bytes: int) -> None:
-            nonlocal began, text_before
+
+def prepare_with_progress(
+    data: "Data", train_tokens: int, console: "Console", spread: "Spread | None" = None
+) -> "Dataset":
+    """Call `raygpt.data.prepare.prepare` and show its progress."""
+    from raygpt.data.prepare import prepare
+    from raygpt.data.split import describe_share
+
+    with progress_bar(console) as progress:
+        task = progress.add_task("preparing tokens", total=train_tokens, visible=False, status="")
+        began = bytes_before = None
+
+        def show(tokens: int, text_bytes: int) -> None:
+            nonlocal began, bytes_before
+            status = f"{tokens:,} of {train_tokens:,}"
             if began is None:
-                began, text_before = time.monotonic(), text_bytes
-                rate = ""
+                began, bytes_before = time.monotonic(), text_bytes
             else:
-                rate = (text_bytes - text_before) / 1e6 / (time.monotonic() - began)
-                rate = f", {rate:.1f} MB/s"
-            progress.update(task, completed=train_tokens, visible=True, rate=rate)
+                rate = (text_bytes - bytes_before) / 1e6 / (time.monotonic() - began)
+                status += f", {rate:.1f} MB/s"
+            progress.update(task, completed=tokens, visible=True, status=status)
 
         dataset = prepare(data, train_tokens, show, spread)
     if share := describe_share(dataset):

@@ -8,16 +8,16 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
-from raygpt.command import run_command
+from raygpt.command import command_parser, run_command
+from raygpt.results.comparability import describe_budgets, refuse_incomparable
 from raygpt.results.conditions import describe_none
 from raygpt.results.leaderboard import (
     FORMATS,
+    by_name,
     every_trial,
     leaderboard,
     linked_table,
-    refuse_incomparable,
     render,
-    run_names,
 )
 from raygpt.results.run_folder import is_being_run
 from raygpt.results.tables import Results, load_results
@@ -33,21 +33,22 @@ def main(arguments: list[str] | None = None) -> None:
         watch(lambda: watched(options), lambda: any(map(is_being_run, folders)), console)
         return
     runs = load_runs(options)
-    frame, words = leaderboard(runs, options.sort, options.top, options.where), conclusions(runs)
+    frame = leaderboard(runs, options.sort, options.top, options.where)
+    texts = {"words": conclusions(runs), "notes": notes(runs)}
     nothing = ""
     if frame.empty and options.where:
         nothing = describe_none(every_trial(runs), options.where)
     if options.format == "table" and console.is_terminal:
-        console.print(linked_table(frame, words=words), soft_wrap=True)
+        console.print(linked_table(frame, **texts), soft_wrap=True)
     else:
-        print(render(frame, options.format, words=words))
+        print(render(frame, options.format, **texts))
     if nothing:
         print(nothing, file=sys.stderr)
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m raygpt.leaderboard", description=__doc__)
+    parser = command_parser("leaderboard", __doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder, such as runs/lr_sched")
     parser.add_argument("--top", type=int, metavar="N", help="only the first N trials")
     parser.add_argument(
@@ -60,50 +61,56 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="CONDITION",
-        help="only trials of which this holds, as in 'dropout < 0.1' or "
-        "'status = completed'; may be repeated, and then all must",
+        help="only trials that meet this condition, as in 'dropout < 0.1' or "
+        "'status = completed'; if it is repeated, trials must meet all of them",
     )
     parser.add_argument("--format", choices=FORMATS, default="table")
     parser.add_argument(
-        "--watch", action="store_true", help="keep it up to date until the runs have ended"
+        "--watch", action="store_true", help="update the table until the runs have ended"
     )
     parser.add_argument(
         "--force",
         action="store_true",
-        help="show runs beside each other that were judged on different validation sets",
+        help="list runs together although their figures were taken on different text",
     )
     options = parser.parse_args(arguments)
     if options.top is not None and options.top < 1:
         parser.error(f"--top {options.top}: must be at least 1")
     if options.watch and options.format != "table":
-        parser.error(f"--watch shows a table; leave --format {options.format} out")
+        parser.error(f"--watch shows a table; leave out --format {options.format}")
     return options
 
 
 def load_runs(options: argparse.Namespace) -> list[Results]:
-    """The runs that were asked for, refused if they do not compare."""
+    """The runs that were asked for. Raises UserError if they cannot be compared."""
     runs = [load_results(folder) for folder in options.runs]
     if len(runs) > 1 and not options.force:
-        refuse_incomparable(runs)
+        refuse_incomparable(by_name(runs))
     return runs
 
 
 def conclusions(runs: list[Results]) -> list[str]:
-    """Which differences are real, each with its run's name where there are several."""
+    """Which differences are real, each with its run's name if there are several."""
     return [
         f"{name}: {text}" if len(runs) > 1 else text
-        for name, results in zip(run_names(runs), runs, strict=True)
+        for name, results in by_name(runs).items()
         for text in results.conclusions
     ]
 
 
+def notes(runs: list[Results]) -> list[str]:
+    """What limits the comparison of the trials of several runs."""
+    budgets = describe_budgets(by_name(runs))
+    return [budgets] if budgets else []
+
+
 def watched(options: argparse.Namespace) -> Text:
-    """How many trials there are of each status, above the leaderboard."""
+    """The leaderboard below the number of trials of each status."""
     runs = load_runs(options)
     counts = pd.concat([results.trials["status"] for results in runs]).value_counts()
     statuses = ", ".join(f"{number} {status}" for status, number in counts.items())
     frame = leaderboard(runs, options.sort, options.top, options.where)
-    table = linked_table(frame, words=conclusions(runs))
+    table = linked_table(frame, words=conclusions(runs), notes=notes(runs))
     return Text("\n\n").join([Text(statuses or "no trial yet"), table])
 
 

@@ -1,35 +1,40 @@
-"""`python -m raygpt.prepare FILE`: make the tokens of a recipe ahead of its runs."""
+"""`python -m raygpt.prepare FILE`: tokenise a recipe's corpus ahead of its runs."""
 
 import argparse
 import time
 from typing import TYPE_CHECKING
 
-from raygpt.command import prepare_with_progress, recipe_options, run_command
+from raygpt.command import (
+    add_recipe_arguments,
+    command_parser,
+    plain_console,
+    prepare_with_progress,
+    read_scales,
+    run_command,
+)
 
 if TYPE_CHECKING:
     from raygpt.data.dataset import Dataset
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Prepare, and say what there is."""
+    """Prepare the tokens that the largest trial of the recipe needs, and describe them."""
     options = parse_arguments(arguments)
+    scales = read_scales(options, options.set)
 
-    from rich.console import Console
-
+    # Ray and torch take seconds, for which an error in the recipe should not wait.
     from raygpt.data.inspection import describe_lengths, sample_documents
     from raygpt.data.spread import in_processes
-    from raygpt.recipe.scale import Scales
     from raygpt.search import cluster
     from raygpt.search.preparation import in_ray_tasks
 
-    scales = Scales(options.file, options.set, options.scale)
     joined = options.tasks is None and cluster.join_running_cluster()
     search_file = scales.choose(cluster.gpus_at_hand(), allow_cpu=True)
-    recipe = search_file.baseline()
-    console = Console(highlight=False, markup=False, emoji=False)
+    data, tokens = search_file.baseline().data, search_file.largest_budget()
+    console = plain_console()
     started = time.monotonic()
     spread = in_ray_tasks if joined else in_processes(options.tasks)
-    dataset = prepare_with_progress(recipe.data, search_file.largest_budget(), console, spread)
+    dataset = prepare_with_progress(data, tokens, console, spread)
     console.print(describe(dataset, time.monotonic() - started), soft_wrap=True)
     if options.inspect:
         console.print(f"\n{describe_lengths(dataset)}", soft_wrap=True)
@@ -38,14 +43,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = recipe_options("prepare", __doc__)
+    """The values of the command line."""
+    parser = command_parser("prepare", __doc__)
+    add_recipe_arguments(parser)
     parser.add_argument(
         "--tasks",
         type=positive_integer,
         metavar="N",
-        help="processes that tokenise on this machine; if left out, all cores, of all nodes of the "
-        "Ray cluster that this machine is part of",
+        help="number of processes that tokenise on this machine (default: one a core, on all nodes "
+        "of the Ray cluster that this machine belongs to)",
     )
     parser.add_argument(
         "--inspect",
@@ -53,25 +59,28 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         nargs="?",
         const=3,
         metavar="N",
-        help="also show the lengths of the documents, and so many of each split as they decode",
+        help="also show the lengths of the documents and N documents of each split (default: 3), "
+        "decoded from their tokens",
     )
     return parser.parse_args(arguments)
 
 
 def positive_integer(text: str) -> int:
-    """A whole number above 0."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    """A whole number above 0, of up to nine digits."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= 9 and int(text) > 0):
+        raise argparse.ArgumentTypeError(
+            f"{text[:20]!r} is not a whole number from 1 to 999,999,999"
+        )
     return int(text)
 
 
 def describe(dataset: "Dataset", seconds: float) -> str:
-    """What there is, as a table for a person."""
+    """A dataset's corpus, sizes and folder as a table for a person."""
     provenance = dataset.provenance()
     train, validation = provenance["train"], provenance["validation"]
-    documents, tokens, size = (train[what] + validation[what] for what in train)
+    documents, tokens, size = (train[count] + validation[count] for count in train)
     short, duplicates = (
-        sum(entry[what] for entry in dataset.shards) for what in ("short", "duplicates")
+        sum(entry[count] for entry in dataset.shards) for count in ("short", "duplicates")
     )
     manifest = dataset.manifest
     everything = manifest["exhausted"] and len(dataset.shards) == len(manifest["shards"])

@@ -1,11 +1,10 @@
 """`python -m raygpt.report RUN`: what a run showed, as one HTML file for a browser."""
 
-import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raygpt.command import run_command
+from raygpt.command import command_parser, run_command
 from raygpt.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ ATTENTION_WINDOWS = 8
 
 def main(arguments: list[str] | None = None) -> None:
     """Write the report and say where it is."""
-    parser = argparse.ArgumentParser(prog="python -m raygpt.report", description=__doc__)
+    parser = command_parser("report", __doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder, such as runs/lr_sched")
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help=f"where to write it (default: RUN/{REPORT})"

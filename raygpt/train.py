@@ -1,25 +1,35 @@
-"""`python -m raygpt.train FILE`: train one recipe without ranges on this machine, without Ray."""
+"""`python -m raygpt.train FILE`: train one recipe on this machine, without Ray or a search."""
 
+import argparse
+import contextlib
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raygpt.command import (
+    Opened,
+    add_recipe_arguments,
+    add_run_arguments,
+    command_parser,
     open_recipe,
+    plain_console,
     prepare_with_progress,
-    recipe_arguments,
+    progress_bar,
     run_command,
 )
 from raygpt.errors import UserError
-from raygpt.recipe import budget, scale
-from raygpt.wording import rough_duration
 
+# Each step imports torch and pandas for itself: they take seconds, for which an error in the
+# arguments or the recipe should not wait.
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from raygpt.data.dataset import Dataset
     from raygpt.recipe.schema import Recipe
+    from raygpt.recipe.search_file import SearchFile
     from raygpt.results.event_files import EventFiles
     from raygpt.results.tables import RunTables
     from raygpt.training.loop import Report, TrainingRun
@@ -28,164 +38,236 @@ TRIAL = "0000"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train or resume; the run folder is that of a search of one trial."""
-    options = recipe_arguments("train", __doc__).parse_args(arguments)
-    opened = open_recipe(options, may_search=False)
-
-    from raygpt.results.run_folder import create_run, hold_run, refuse_other_kind
-
-    if opened.resumed:
-        refuse_other_kind(opened.folder, "train")
-        opened.resumed.single_recipe()
-        if is_finished(opened.folder):
-            print(f"Nothing to do: the run in {opened.folder} has come to its end already.")
-            return 0
-
-    import torch
-    from rich.console import Console
-
-    from raygpt.results.event_files import EventFiles
-    from raygpt.results.files import CHECKPOINT_FOLDER
-    from raygpt.results.tables import RunTables
-    from raygpt.training.hardware import set_threads
-    from raygpt.training.loop import TrainingRun
-    from raygpt.training.probe import measure_pace
-
-    console = Console(highlight=False, markup=False, emoji=False)
-    gpus = min(1, torch.cuda.device_count())
-    chosen = opened.at_hand(options, gpus)
-    recipe = without_cooldowns(chosen.single_recipe())
-    dataset = prepare_with_progress(recipe.data, budget.budget_tokens(recipe), console)
-    what = opened.scales.describe(chosen, gpus, "one run of")
-    line = f"Found {'a' if gpus else 'no'} GPU: {what}"
-    if not gpus:
-        rate = measure_pace(recipe).tokens_per_second
-        line += f", {rough_duration(budget.budget_tokens(recipe) / rate)}"
-        threads = set_threads(recipe.search.cpus_per_worker)
-        line += f" with {threads} of {os.cpu_count()} CPU cores (search.cpus_per_worker)"
-    console.print(f"{line}.\n{scale.describe_budget(recipe, len(dataset.train))}", soft_wrap=True)
-
-    run = TrainingRun(recipe, dataset)
-    folder = opened.folder
-    if not opened.resumed:
-        create_run(folder, chosen, opened.overrides, sys.argv, dataset.provenance())
-    with hold_run(folder):
-        if (folder / CHECKPOINT_FOLDER).exists():
-            run.load(folder / CHECKPOINT_FOLDER)
-        data = dataset.fingerprints(recipe.data.validation_tokens)
-        tables = RunTables(folder, searched=(), data=data)
-        tables.drop_reports_after(TRIAL, run.step * run.tokens_per_step)
-        tables.begin_trial(TRIAL, recipe.training.seed, {})
-        event_files = EventFiles(folder)
-        event_files.begin_trial(tables.trial(TRIAL), tables.history)
-        try:
-            finished = train(run, tables, event_files, console)
-        finally:
-            tables.flush()
-            if tables.trial(TRIAL)["status"] != "running":
-                event_files.end_trial(tables.trial(TRIAL))
-    if finished:
-        console.print(f"Done: tables and checkpoint are in {folder}", soft_wrap=True)
+    """Train or resume, step by step; the run folder is like that of a search with one trial."""
+    options = parse_arguments(arguments)
+    opened = open_recipe(options, "train")
+    if opened.resumed and is_finished(opened.folder):
+        print(f"Nothing to do: the run in {opened.folder} is finished.")
         return 0
-    console.print(
-        f"Interrupted at {run.step * run.tokens_per_step:,} tokens; all is kept. Go on with the "
-        f"same command and --resume.",
-        soft_wrap=True,
-    )
-    return 130
+    console = plain_console()
+    gpus, chosen = find_hardware(options, opened)
+    recipe = without_cooldowns(chosen.single_recipe())
+    dataset = prepare_tokens(recipe, console)
+    seconds = None if gpus else estimate_seconds(recipe)
+    announce(opened, gpus, chosen, recipe, dataset, seconds, console)
+    run = set_up_run(opened, chosen, recipe, dataset)
+    finished = train(opened.folder, run, dataset, console)
+    return summarise(opened.folder, run, finished, console)
 
 
-def without_cooldowns(recipe: "Recipe") -> "Recipe":
-    """The recipe for a run that nobody stops at a rung: cooldowns would be tokens for nothing."""
-    search = recipe.search.model_copy(update={"rung_metric": "raw"})
-    return recipe.model_copy(update={"search": search})
-
-
-class Interrupted(Exception):
-    """Ctrl-C or SIGTERM; the run stands between two steps and can be saved."""
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    """The values of the command line."""
+    parser = command_parser("train", __doc__)
+    add_recipe_arguments(parser)
+    add_run_arguments(parser)
+    return parser.parse_args(arguments)
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the run in a folder of this command has come to its end."""
+    """Whether the run in a folder of this command was trained to its full budget."""
     from raygpt.results.tables import RunTables
 
     trials = RunTables(folder, searched=()).trials
     return [trial["status"] for trial in trials] == ["completed"]
 
 
-def train(
+def find_hardware(options: argparse.Namespace, opened: Opened) -> tuple[int, "SearchFile"]:
+    """The number of GPUs that the run uses, and the recipe at the scale for that hardware."""
+    import torch
+
+    gpus = min(1, torch.cuda.device_count())
+    return gpus, opened.at_scale(options, gpus)
+
+
+def without_cooldowns(recipe: "Recipe") -> "Recipe":
+    """The recipe judged by raw values: a run that is never stopped needs no cooldown to a rung."""
+    search = recipe.search.model_copy(update={"rung_metric": "raw"})
+    return recipe.model_copy(update={"search": search})
+
+
+def prepare_tokens(recipe: "Recipe", console: "Console") -> "Dataset":
+    """Tokenise as much of the corpus as the budget needs."""
+    from raygpt.recipe.budget import budget_tokens
+
+    return prepare_with_progress(recipe.data, budget_tokens(recipe), console)
+
+
+def estimate_seconds(recipe: "Recipe") -> float:
+    """About how long the run takes on this machine's CPU, from a measurement of a few seconds."""
+    from raygpt.recipe.budget import budget_tokens
+    from raygpt.training.probe import measure_pace
+
+    return budget_tokens(recipe) / measure_pace(recipe).tokens_per_second
+
+
+def announce(
+    opened: Opened,
+    gpus: int,
+    chosen: "SearchFile",
+    recipe: "Recipe",
+    dataset: "Dataset",
+    seconds: float | None,
+    console: "Console",
+) -> None:
+    """Print what runs on which hardware, for about how long, and how budget and corpus relate."""
+    from raygpt.recipe.scale import describe_budget
+    from raygpt.training.hardware import set_threads
+    from raygpt.wording import rough_duration
+
+    text = f"Found {'a' if gpus else 'no'} GPU: "
+    text += opened.scales.describe(chosen, gpus, "one run of")
+    if seconds is not None:
+        threads = set_threads(recipe.search.cpus_per_worker)
+        text += (
+            f", {rough_duration(seconds)} with {threads} of {os.cpu_count()} CPU cores "
+            f"(search.cpus_per_worker)"
+        )
+    console.print(f"{text}.\n{describe_budget(recipe, len(dataset.train))}", soft_wrap=True)
+
+
+def set_up_run(
+    opened: Opened, chosen: "SearchFile", recipe: "Recipe", dataset: "Dataset"
+) -> "TrainingRun":
+    """Build the model; then make the run folder, unless the run is resumed."""
+    from raygpt.results.run_folder import create_run
+    from raygpt.training.loop import TrainingRun
+
+    run = TrainingRun(recipe, dataset)
+    if not opened.resumed:
+        create_run(opened.folder, chosen, opened.overrides, sys.argv, dataset.provenance())
+    return run
+
+
+def train(folder: Path, run: "TrainingRun", dataset: "Dataset", console: "Console") -> bool:
+    """Train from the last checkpoint, if any, to the end of the budget, and fill the run folder.
+
+    Returns:
+        Whether it came to the end; otherwise Ctrl-C or SIGTERM stopped it.
+
+    Raises:
+        UserError: the run diverged, or its micro-batch does not fit in the memory.
+    """
+    from raygpt.results.event_files import EventFiles
+    from raygpt.results.files import CHECKPOINT_FOLDER
+    from raygpt.results.run_folder import hold_run
+    from raygpt.results.tables import RunTables
+
+    with hold_run(folder):
+        if (folder / CHECKPOINT_FOLDER).exists():
+            run.load(folder / CHECKPOINT_FOLDER)
+        data = dataset.fingerprints(run.recipe.data.validation_tokens, run.recipe.data.context)
+        tables = RunTables(folder, searched=(), data=data)
+        tables.drop_reports_after(TRIAL, run.step * run.tokens_per_step)
+        tables.begin_trial(TRIAL, run.recipe.training.seed, {})
+        event_files = EventFiles(folder)
+        event_files.begin_trial(tables.trial(TRIAL), tables.history)
+        try:
+            return train_to_end(run, tables, event_files, console)
+        finally:
+            tables.flush()
+            if tables.trial(TRIAL)["status"] != "running":
+                event_files.end_trial(tables.trial(TRIAL))
+
+
+def train_to_end(
     run: "TrainingRun", tables: "RunTables", event_files: "EventFiles", console: "Console"
 ) -> bool:
-    """Train to the end of the budget under a progress bar; False if Ctrl-C came first."""
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    """Train under a progress bar and record every report; whether it came to the end.
 
+    Raises:
+        UserError: as `train`.
+    """
+    from raygpt.recipe.budget import rung_steps, steps
     from raygpt.results.files import CHECKPOINT_FOLDER
     from raygpt.training.loop import TrainingDiverged
 
     checkpoint = tables.folder.absolute() / CHECKPOINT_FOLDER
-    report_steps = {*run.report_steps, *budget.rung_steps(run.recipe)}
-    interrupted = False
-
-    def interrupt(*_) -> None:
-        nonlocal interrupted
-        interrupted = True
-        progress.update(task, description="stopping after this step")
-        # A second time stops at once, and the last checkpoint has to do.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-    def after_step() -> None:
-        # Between steps only, so that what is saved is a state that the run goes through; and not
-        # before a report that is due, which would never be made.
-        progress.update(task, completed=run.step)
-        if interrupted and run.step not in report_steps:
-            raise Interrupted
+    report_steps = {*run.report_steps, *rung_steps(run.recipe)}
+    total = steps(run.recipe)
 
     def save() -> None:
         run.save(checkpoint)
         tables.set_checkpoint(TRIAL, checkpoint, run.step * run.tokens_per_step)
 
-    columns = (BarColumn(16), "{task.percentage:.0f}%", TimeElapsedColumn(), TimeRemainingColumn())
-    text = TextColumn("{task.description}")
-    terminal = console.is_terminal
-    with Progress(
-        *columns, text, console=console, transient=True, disable=not terminal
-    ) as progress:
-        task = progress.add_task("", total=budget.steps(run.recipe), completed=run.step)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, interrupt)
-        try:
-            for report in run.reports(after_step):
-                tables.add_report(TRIAL, report.metrics())
-                event_files.add_report(TRIAL, report.metrics())
-                if report.checkpoint_due:
-                    save()
-                progress.update(
-                    task,
-                    description=f"{report.train_bits_per_token:.3f} bits per token, "
-                    f"{report.tokens_per_second:,.0f} tokens/s",
-                )
-                if report.rung is not None or not terminal:
-                    progress.console.print(describe(report), soft_wrap=True)
-                if interrupted and report.step < budget.steps(run.recipe):
-                    raise Interrupted
-        except Interrupted:
-            save()
-            return False
-        except UserError as error:
-            tables.end_trial(TRIAL, "failed", str(error))
-            raise
-        except TrainingDiverged as error:
-            tables.end_trial(TRIAL, "diverged", str(error))
-            raise UserError(f"the run diverged: {error}; try a lower learning rate") from None
+    with progress_bar(console) as progress:
+        task = progress.add_task("training", total=total, completed=run.step, status="")
+
+        def after_step() -> None:
+            progress.update(task, completed=run.step)
+            # A report that is due comes first: after a resume it would never be made.
+            if interrupt.requested and run.step not in report_steps:
+                raise Interrupted
+
+        def stopping() -> None:
+            progress.update(task, description="stopping after this step")
+
+        with InterruptRequest(stopping) as interrupt:
+            try:
+                for report in run.reports(after_step):
+                    tables.add_report(TRIAL, report.metrics())
+                    event_files.add_report(TRIAL, report.metrics())
+                    if report.checkpoint_due:
+                        save()
+                    progress.update(task, status=describe_briefly(report))
+                    if report.rung is not None or not console.is_terminal:
+                        progress.console.print(describe(report), soft_wrap=True)
+                    if interrupt.requested and report.step < total:
+                        raise Interrupted
+            except Interrupted:
+                save()
+                return False
+            except UserError as error:
+                tables.end_trial(TRIAL, "failed", str(error))
+                raise
+            except TrainingDiverged as error:
+                tables.end_trial(TRIAL, "diverged", str(error))
+                raise UserError(f"the run diverged: {error}; try a lower learning rate") from None
     tables.end_trial(TRIAL, "completed")
     return True
+
+
+class Interrupted(Exception):
+    """The run stops between two optimizer steps, where it can be saved."""
+
+
+class InterruptRequest:
+    """Whether Ctrl-C or SIGTERM has come while this was entered.
+
+    The first one only sets `requested`, so that the run can be saved between two optimizer steps. A
+    second one ends the process at once, and the run can be resumed from its last checkpoint.
+
+    Args:
+        on_request: called at the first one.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self, on_request: Callable[[], None]):
+        self.requested = False
+        self._on_request = on_request
+        self._restore = contextlib.ExitStack()
+
+    def __enter__(self) -> "InterruptRequest":
+        for number in self.SIGNALS:
+            self._restore.callback(signal.signal, number, signal.signal(number, self._receive))
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._restore.close()
+
+    def _receive(self, *_) -> None:
+        self.requested = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self._on_request()
+
+
+def describe_briefly(report: "Report") -> str:
+    """A report as the progress bar shows it."""
+    return (
+        f"{report.train_bits_per_token:.3f} bits per token, "
+        f"{report.tokens_per_second:,.0f} tokens/s"
+    )
 
 
 def describe(report: "Report") -> str:
@@ -205,6 +287,19 @@ def describe(report: "Report") -> str:
             f"{report.tokens_per_second:,.0f} tokens/s",
         ]
     )
+
+
+def summarise(folder: Path, run: "TrainingRun", finished: bool, console: "Console") -> int:
+    """Print how the run ended and where it is; the command's exit code."""
+    if finished:
+        console.print(f"Done: tables and checkpoint are in {folder}", soft_wrap=True)
+        return 0
+    console.print(
+        f"Interrupted at {run.step * run.tokens_per_step:,} tokens; everything is saved. Continue "
+        f"with the same command and --resume.",
+        soft_wrap=True,
+    )
+    return 130
 
 
 if __name__ == "__main__":

@@ -1,115 +1,87 @@
-"""`python -m raygpt.tune FILE`: search the ranges of a recipe."""
+"""`python -m raygpt.tune FILE`: search a recipe's ranges for the best values, on Ray."""
 
 import argparse
 import contextlib
 import signal
 import sys
 import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from raygpt.command import open_recipe, prepare_with_progress, recipe_arguments, run_command
+from raygpt.command import (
+    Opened,
+    add_recipe_arguments,
+    add_run_arguments,
+    command_parser,
+    open_recipe,
+    plain_console,
+    prepare_with_progress,
+    run_command,
+)
+
+# Each step imports Ray, torch and pandas for itself: they take seconds, for which an error in the
+# arguments or the recipe should not wait.
+if TYPE_CHECKING:
+    from logging.handlers import MemoryHandler
+
+    from ray.tune.logger import LoggerCallback
+    from rich.console import Console
+
+    from raygpt.data.dataset import Dataset
+    from raygpt.recipe.search_file import SearchFile
+    from raygpt.results.tables import Results
+    from raygpt.search.cluster import Placement
+    from raygpt.search.plan import SearchPlan
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run or resume a search; its tables, log and best recipe stand in the run folder."""
+    """Run or resume a search, step by step; the first step that cannot be done raises UserError."""
     options = parse_arguments(arguments)
-    opened = open_recipe(options, only_plan=options.plan)
-    folder = opened.folder
-
-    from rich.console import Console
-
-    from raygpt.data.spread import in_processes
-    from raygpt.recipe import scale
-    from raygpt.results import files
-    from raygpt.results.run_folder import create_run, hold_run, refuse_other_kind
-    from raygpt.search import cluster
-    from raygpt.search.preparation import in_ray_tasks
-    from raygpt.search.warm_start import earlier_runs
-
-    if opened.resumed:
-        refuse_other_kind(folder, "tune")
-    console = Console(highlight=False, markup=False, emoji=False)
-    logs = cluster.hold_logs()
-    joined = cluster.join_running_cluster()
-    gpus = cluster.gpus_at_hand()
-    search_file = opened.at_hand(options, gpus)
-    if not opened.resumed:
-        earlier_runs(search_file)  # an error of theirs comes before anything starts
-    tracker = None
-    if options.tracker and not options.plan:
-        from raygpt.search.tracking import open_tracker
-
-        tracker = open_tracker(options.tracker, folder.name)
-    needed = cluster.placement(search_file.search, gpus)
-    recipe = search_file.baseline()
-
-    if not joined:
-        cluster.start_on_this_machine(dashboard=needed.workers > 1)
-    available = None
-    if not options.plan:
-        spread = in_ray_tasks if joined else in_processes()
-        dataset = prepare_with_progress(recipe.data, search_file.largest_budget(), console, spread)
-        available = len(dataset.train)
-
-    from raygpt.search.plan import describe_plan, describe_spending, make_plan, save_plan
-    from raygpt.search.search import run_search
-    from raygpt.search.summary import summarise
-    from raygpt.search.throughput import cluster_pace
-    from raygpt.training.probe import Pace
-    from raygpt.wording import rough_duration
-
-    at_once = cluster.cluster_trials_at_once(needed)
-    if options.tokens_per_second:
-        pace = Pace(options.tokens_per_second / needed.workers, evaluation_seconds=0)
-    else:
-        pace = None if opened.resumed else cluster_pace(recipe, needed, at_once)
-    plan = make_plan(search_file, at_once, needed, pace)
-    line = f"{cluster.describe_hardware(gpus)}: " + opened.scales.describe(
-        search_file, gpus, f"{search_file.search.trials} trials of up to"
-    )
-    if pace:
-        line += f", {rough_duration(plan.expected.seconds)}"
-    console.print(f"{line}.\n{scale.describe_budget(recipe, available)}", soft_wrap=True)
+    opened = open_recipe(options, "tune", only_plan=options.plan)
+    console = plain_console()
+    site = find_hardware(options, opened)
+    check_earlier_runs(opened, site)
+    tracker = connect_tracker(options, opened)
+    at_once = start_ray(site)
+    dataset = None if options.plan else prepare_tokens(site, console)
+    plan = plan_search(options, opened, site, at_once)
+    announce(opened, site, plan, dataset, console)
     if options.plan:
-        console.print(describe_plan(plan, options.gpu_hour_price), soft_wrap=True)
+        show_plan(options, plan, console)
         return 0
-
-    if not opened.resumed:
-        create_run(folder, search_file, opened.overrides, sys.argv, dataset.provenance())
-    with hold_run(folder):
-        save_plan(folder, plan)
-        cluster.send_logs_to(folder / files.LOG, logs)
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-        started = time.monotonic()
-        results = run_search(search_file, dataset, folder, needed, at_once, console, tracker)
-        seconds = None if opened.resumed else time.monotonic() - started
-    text, status = summarise(results, search_file)
-    console.print(text, soft_wrap=True)
-    spent = describe_spending(results, plan, seconds, options.gpu_hour_price)
-    console.print(f"spent         {spent}", soft_wrap=True)
-    return status
+    make_run_folder(opened, site, dataset)
+    results, seconds = run_trials(opened.folder, plan, dataset, site.held_logs, console, tracker)
+    return summarise(options, opened, plan, results, seconds, console)
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = recipe_arguments("tune", __doc__)
+    """The values of the command line."""
+    parser = command_parser("tune", __doc__)
+    add_recipe_arguments(parser)
+    add_run_arguments(parser)
     parser.add_argument(
         "--plan",
         action="store_true",
-        help="say what the search is going to take, after a measurement of a few seconds, and end",
+        help="show what the search is expected to cost, after a measurement of a few seconds, and "
+        "do not run it",
     )
     parser.add_argument(
         "--tokens-per-second",
         type=positive_number,
         metavar="N",
-        help="speed of one trial for the plan; measured if left out",
+        help="training speed of one trial, for the plan (default: measured)",
     )
     parser.add_argument(
-        "--gpu-hour-price", type=positive_number, metavar="PRICE", help="for the plan"
+        "--gpu-hour-price",
+        type=positive_number,
+        metavar="PRICE",
+        help="price of a GPU-hour, for the cost in the plan and the summary",
     )
     parser.add_argument(
         "--tracker",
         choices=("mlflow", "wandb"),
-        help="hand the trials on to MLflow or Weights & Biases as well",
+        help="also log the trials to MLflow or Weights & Biases",
     )
     return parser.parse_args(arguments)
 
@@ -124,6 +96,171 @@ def positive_number(text: str) -> float:
             if (number := float(parse(text))) > 0:
                 return number
     raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the search runs, and the recipe at the scale for that hardware."""
+
+    search_file: "SearchFile"
+    joined: bool
+    """Whether this is a running Ray cluster; otherwise Ray is started on this machine."""
+    gpus: float
+    needed: "Placement"
+    """What one trial takes of it."""
+    held_logs: "MemoryHandler"
+    """What Ray and Optuna log until there is a run folder."""
+
+
+def find_hardware(options: argparse.Namespace, opened: Opened) -> Site:
+    """Join the Ray cluster if there is one, look for GPUs, and choose the scale accordingly."""
+    from raygpt.search import cluster
+
+    held_logs = cluster.hold_logs()
+    joined = cluster.join_running_cluster()
+    gpus = cluster.gpus_at_hand()
+    search_file = opened.at_scale(options, gpus)
+    needed = cluster.placement(search_file.search, gpus)
+    return Site(search_file, joined, gpus, needed, held_logs)
+
+
+def check_earlier_runs(opened: Opened, site: Site) -> None:
+    """Refuse a new search whose `search.warm_start` names runs that it cannot learn from."""
+    from raygpt.search.warm_start import earlier_runs
+
+    if not opened.resumed:
+        earlier_runs(site.search_file)
+
+
+def connect_tracker(options: argparse.Namespace, opened: Opened) -> "LoggerCallback | None":
+    """Connect to the tracker of --tracker; None without one, and for a plan."""
+    if not options.tracker or options.plan:
+        return None
+    from raygpt.search.tracking import open_tracker
+
+    return open_tracker(options.tracker, opened.folder.name)
+
+
+def start_ray(site: Site) -> int:
+    """Start Ray unless a cluster was joined; the number of trials that can run at once."""
+    from raygpt.search import cluster
+
+    if not site.joined:
+        cluster.start_on_this_machine(dashboard=site.needed.workers > 1)
+    return cluster.cluster_trials_at_once(site.needed)
+
+
+def prepare_tokens(site: Site, console: "Console") -> "Dataset":
+    """Tokenise as much of the corpus as the largest trial needs, on all cores of the cluster."""
+    from raygpt.data.spread import in_processes
+    from raygpt.search.preparation import in_ray_tasks
+
+    spread = in_ray_tasks if site.joined else in_processes()
+    data, tokens = site.search_file.baseline().data, site.search_file.largest_budget()
+    return prepare_with_progress(data, tokens, console, spread)
+
+
+def plan_search(
+    options: argparse.Namespace, opened: Opened, site: Site, at_once: int
+) -> "SearchPlan":
+    """Estimate what the search costs, from a measured speed unless one was given."""
+    from raygpt.search.plan import make_plan
+    from raygpt.search.throughput import cluster_pace
+    from raygpt.training.probe import Pace
+
+    search_file, needed = site.search_file, site.needed
+    if options.tokens_per_second:
+        pace = Pace(options.tokens_per_second / needed.workers, evaluation_seconds=0)
+    elif opened.resumed:
+        pace = None  # the run folder has the plan that was made when the search started
+    else:
+        pace = cluster_pace(search_file.baseline(), needed, at_once)
+    return make_plan(search_file, at_once, needed, pace)
+
+
+def announce(
+    opened: Opened,
+    site: Site,
+    plan: "SearchPlan",
+    dataset: "Dataset | None",
+    console: "Console",
+) -> None:
+    """Print what runs on which hardware, for about how long, and how budget and corpus relate."""
+    from raygpt.recipe.scale import describe_budget
+    from raygpt.search.cluster import describe_hardware
+    from raygpt.wording import rough_duration
+
+    search_file = site.search_file
+    text = f"{describe_hardware(site.gpus)}: " + opened.scales.describe(
+        search_file, site.gpus, f"{search_file.search.trials} trials of up to"
+    )
+    if plan.pace:
+        text += f", {rough_duration(plan.expected.seconds)}"
+    available = None if dataset is None else len(dataset.train)
+    budget = describe_budget(search_file.baseline(), available)
+    console.print(f"{text}.\n{budget}", soft_wrap=True)
+
+
+def show_plan(options: argparse.Namespace, plan: "SearchPlan", console: "Console") -> None:
+    """Print the plan."""
+    from raygpt.search.plan import describe_plan
+
+    console.print(describe_plan(plan, options.gpu_hour_price), soft_wrap=True)
+
+
+def make_run_folder(opened: Opened, site: Site, dataset: "Dataset") -> None:
+    """Make the run folder of a search that is not resumed."""
+    from raygpt.results.run_folder import create_run
+
+    if not opened.resumed:
+        provenance = dataset.provenance()
+        create_run(opened.folder, site.search_file, opened.overrides, sys.argv, provenance)
+
+
+def run_trials(
+    folder: Path,
+    plan: "SearchPlan",
+    dataset: "Dataset",
+    held_logs: "MemoryHandler",
+    console: "Console",
+    tracker: "LoggerCallback | None",
+) -> "tuple[Results, float]":
+    """Run all trials and, if the recipe asks for it, the confirmation; results and seconds."""
+    from raygpt.results import files
+    from raygpt.results.run_folder import hold_run
+    from raygpt.search.cluster import send_logs_to
+    from raygpt.search.plan import save_plan
+    from raygpt.search.search import run_search
+
+    with hold_run(folder):
+        save_plan(folder, plan)
+        send_logs_to(folder / files.LOG, held_logs)
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        started = time.monotonic()
+        results = run_search(
+            plan.search_file, dataset, folder, plan.needed, plan.at_once, console, tracker
+        )
+        return results, time.monotonic() - started
+
+
+def summarise(
+    options: argparse.Namespace,
+    opened: Opened,
+    plan: "SearchPlan",
+    results: "Results",
+    seconds: float,
+    console: "Console",
+) -> int:
+    """Print the leaderboard's top, where everything is, and the cost; the command's exit code."""
+    from raygpt.search import summary
+    from raygpt.search.plan import describe_spending
+
+    text, status = summary.summarise(results, plan.search_file)
+    # The earlier sessions of a resumed search took time that nobody measured.
+    measured = None if opened.resumed else seconds
+    spent = describe_spending(results, plan, measured, options.gpu_hour_price)
+    console.print(f"{text}\nspent         {spent}", soft_wrap=True)
+    return status
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """How messages write durations and paths, the same in every command."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -27,6 +28,16 @@ def clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things: `1 trial`, `1,200 trials`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def listed(words: Sequence[str], conjunction: str = "and") -> str:
+    """Words as a sentence lists them: `a`, `a and b`, `a, b and c`."""
+    return f" {conjunction} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def shell_quoted(text: Path | str) -> str:

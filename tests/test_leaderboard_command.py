@@ -68,7 +68,8 @@ def test_not_a_run_folder_lists_the_runs_in_it(runs):
     done = command(runs)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"error: {runs}: no run (no trials.parquet in it); runs in there: {runs}/lr_sched\n"
+        f"error: {runs}: not a run folder (no trials.parquet in it); run folders in it: "
+        f"{runs}/lr_sched\n"
     )
 
 
@@ -106,14 +107,15 @@ def test_a_reader_that_goes_away_is_no_error(runs):
 def run_of(tmp_path):
     """Makes a run of completed trials, whose bits per byte are given, on some validation set."""
 
-    def make(name, validation_set, searched, *scores, folder=tmp_path):
+    def make(name, validation_set, searched, *scores, folder=tmp_path, tokens=2000, **others):
         run = folder / name
         run.mkdir(parents=True)
-        data = validation_set and {"data": "d", "validation_set": validation_set}
+        text = {"context": 64, "scored_tokens": 300, "scored_bytes": 900}
+        data = validation_set and {"data": "d", "validation_set": validation_set} | text | others
         tables = RunTables(run, [searched], data)
         for number, bits in enumerate(scores):
             tables.begin_trial(f"{number:04}", 0, {searched: 0.25}, baseline=number == 0)
-            figures = {"tokens": 2000, "tokens_trained": 2000, "seconds": 1.0, "rung": 0}
+            figures = {"tokens": tokens, "tokens_trained": tokens, "seconds": 1.0, "rung": 0}
             figures |= {"bits_per_byte": bits, "bits_per_token": 4.0, "next_token_accuracy": 0.25}
             tables.add_report(f"{number:04}", figures)
             tables.end_trial(f"{number:04}", "completed")
@@ -147,6 +149,16 @@ def test_different_validation_sets_are_not_compared_unless_forced(run_of, known,
     rows = json.loads(printed(capsys, *runs, "--force", "--format", "json"))
     assert [row["run"] for row in rows] == ["b", "a"]
     assert len(printed(capsys, runs[1]).splitlines()) == 2
+
+
+@pytest.mark.parametrize("style", ["table", "markdown"])
+def test_runs_of_different_budgets_are_listed_with_a_line_that_says_so(run_of, style, capsys):
+    small, large = run_of("a", "v", "x.y", 1.25), run_of("b", "v", "x.y", 1.5, tokens=4000)
+    text = printed(capsys, small, large, "--format", style)
+    table, note = text.split("\n\n")
+    assert [line.strip("| ")[0] for line in table.splitlines()[-2:]] == ["b", "a"]
+    assert "budgets (training.tokens: a 2,000, b 4,000)" in note
+    assert "budgets" not in printed(capsys, small, run_of("c", "v", "x.y", 1.5))
 
 
 # --- which rows, and whether they change --------------------------------------------------------

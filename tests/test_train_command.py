@@ -14,6 +14,7 @@ from raygpt.results import files
 from raygpt.results.tables import load_results
 from raygpt.training.loop import TrainingRun
 from raygpt.training.probe import Pace
+from raygpt.training.step import Learner
 
 RECIPE = """\
 data: {{corpus: "jsonl:{}", min_document_bytes: 0, tokenizer: bpe-300, context: 16,
@@ -195,7 +196,7 @@ def test_a_finished_run_is_left_as_it_is(main, file, undisturbed):
     before = content()
     status, printed = main(file, "--name", "undisturbed", "--resume")
     assert status == 0
-    assert printed == "Nothing to do: the run in runs/undisturbed has come to its end already.\n"
+    assert printed == "Nothing to do: the run in runs/undisturbed is finished.\n"
     assert content() == before
 
 
@@ -239,7 +240,7 @@ def test_interrupted_at_any_step_it_goes_on_bit_for_bit(
             assert status == 0
         else:
             assert status == 130
-            assert f"Interrupted at {(step + 1) * 96} tokens; all is kept" in printed
+            assert f"Interrupted at {(step + 1) * 96} tokens; everything is saved" in printed
             row = load_results(folder).trials.loc[0]
             assert (row["status"], row["checkpoint_tokens"]) == ("running", (step + 1) * 96)
             monkeypatch.setattr(TrainingRun, "train_step", train_step)
@@ -276,10 +277,10 @@ def test_a_run_that_diverges(main, file, tmp_path):
 
 
 def test_a_run_that_needs_too_much_memory(main, file, tmp_path, monkeypatch):
-    def too_large(run, segment):
+    def too_large(learner, inputs, targets):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(TrainingRun, "_optimizer_step", too_large)
+    monkeypatch.setattr(Learner, "_backward", too_large)
     assert "--set training.micro_batch=1" in refusal(main, file)
     row = load_results(tmp_path / "runs/tiny").trials.loc[0]
     assert row["status"] == "failed"
@@ -306,6 +307,7 @@ def read_reports(process, wanted):
     raise AssertionError(process.stderr.read())
 
 
+@pytest.mark.slow
 def test_ctrl_c_and_a_kill_leave_the_run_bit_for_bit(main, file, tmp_path):
     length = ("--set", "training.tokens=30K", "--set", "training.report_every=1/20")
     folder = tmp_path / "runs/tiny"

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from raygpt.wording import clock, duration, rough_duration, shell_quoted
+from raygpt.wording import clock, counted, duration, listed, rough_duration, shell_quoted
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,23 @@ def test_an_estimate_is_rounded(seconds, text):
 )
 def test_a_clock_counts_hours_minutes_and_seconds(seconds, text):
     assert clock(seconds) == text
+
+
+def test_a_number_of_things():
+    assert [counted(number, "trial") for number in (0, 1, 1200)] == [
+        "0 trials",
+        "1 trial",
+        "1,200 trials",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [([], ""), (["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")],
+)
+def test_a_list_in_a_sentence(words, text):
+    assert listed(words) == text
+    assert listed(words, "or") == text.replace("and", "or")
 
 
 def test_an_argument_with_a_blank_is_quoted():

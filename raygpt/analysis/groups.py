@@ -1,4 +1,4 @@
-"""Who is who among the trials of a run: the groups that pictures tell apart, and hover texts."""
+"""The groups of trials that figures show in different colours, and the trials' hover texts."""
 
 import html
 from collections.abc import Iterable, Iterator, Mapping
@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from raygpt.results.comparability import at_largest_budget
 from raygpt.results.leaderboard import format_value
 from raygpt.results.tables import Results, is_missing
 
@@ -20,20 +21,21 @@ COLOURS = {
     BASELINE: "#1f9d61",
     BEST: "#e0601f",
 }
-"""Of every group, in the order in which they are drawn; all can be seen on white and on black."""
+"""The colour of every group, in drawing order; all are visible on white and on black."""
 WIDER = (BEST, BASELINE)
-"""Groups of one trial, drawn larger."""
+"""Groups of a single trial, which are drawn larger."""
 
 
 def short(name: str) -> str:
-    """The last part of a dotted name, for reading."""
+    """The last part of a dotted name, as people read it."""
     return name.rpartition(".")[2].replace("_", " ")
 
 
 def groups(results: Results) -> pd.Series:
-    """The group of every trial, by its row in the table: one of COLOURS.
+    """The group of every trial, one of COLOURS, with the index of the trials' table.
 
-    A further run is one that confirms a trial; the best trial and the baseline are groups of one.
+    A further run is one that confirms a trial; the best trial and the baseline are groups of their
+    own.
     """
     trials = results.trials
     found = trials["status"].astype(object)
@@ -45,23 +47,22 @@ def groups(results: Results) -> pd.Series:
 
 
 def judged(results: Results) -> pd.DataFrame:
-    """The search's trials at the largest budget that any has reached: they can be compared.
+    """The search's trials whose figures compare: at the largest budget that any has reached.
 
-    Diverged and failed ones are left out, whatever they had reached before.
+    Diverged and failed trials are left out, whatever they had reached before.
     """
     trials = results.trials
     sound = trials["confirms"].isna() & ~trials["status"].isin(["diverged", "failed"])
-    scored = trials[sound & trials["bits_per_byte"].notna()]
-    return scored[scored["tokens"] == scored["tokens"].max()]
+    return at_largest_budget(trials[sound])
 
 
 def points(results: Results) -> Iterator[tuple[str, bool, pd.DataFrame]]:
-    """The search's trials as pictures of bits per byte draw them: a group's together.
+    """The search's trials by group, as figures of bits per byte draw them.
 
     Yields:
-        One of COLOURS, whether its trials are crosses, and their rows. Crosses are of trials that
-        were stopped, diverged or failed, which cannot be compared with `judged` ones; running
-        trials are no points.
+        One of COLOURS, whether its trials are drawn as crosses, and their rows. Crosses are trials
+        that were stopped, diverged or failed, which cannot be compared with `judged` ones. Running
+        trials that are not judged are left out.
     """
     trials, group = results.trials, groups(results)
     compared = trials["trial_id"].isin(judged(results)["trial_id"])
@@ -72,11 +73,11 @@ def points(results: Results) -> Iterator[tuple[str, bool, pd.DataFrame]]:
 
 
 def hover_texts(results: Results, names: Iterable[str] | None = None) -> dict[str, str]:
-    """What to say of a trial under the pointer, by trial_id: its name, its group and its values.
+    """The hover text of each trial, by trial_id: its name, group, figure and values.
 
     Args:
         results: of a run.
-        names: of the values to say; all searched ones if left out.
+        names: dotted names of the values to show; all searched ones if left out.
     """
     names = results.searched if names is None else list(names)
     return {

@@ -1,4 +1,4 @@
-"""A report as one HTML file, which needs neither a server nor a network."""
+"""A report as one HTML file, which needs neither a server nor a network connection."""
 
 import json
 from collections.abc import Sequence
@@ -8,22 +8,23 @@ from itertools import count
 from plotly.graph_objects import Figure
 
 from raygpt.analysis.blocks import Pictures
+from raygpt.analysis.headlines import state, unfinished, verdict
 from raygpt.analysis.run import Run
-from raygpt.analysis.sections import sections, state, unfinished, verdict
+from raygpt.analysis.sections import sections
 
 MARK = "<!-- A report of raygpt -->"
 """In the first line of every report."""
 
 
 def render_report(run: Run, attention: Sequence[Pictures] = ()) -> str:
-    """The page.
+    """The page as HTML.
 
-    plotly.js stands in it once; the figures are data that a script draws in the reader's colours,
-    light or dark.
+    It contains plotly.js once, and the figures as data, which a script draws in the reader's colour
+    scheme, light or dark.
 
     Args:
-        run: to report.
-        attention: pictures of where the heads of the best model look, if there are any.
+        run: the run to report.
+        attention: figures of where the heads of the best model attend, if there are any.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from plotly.offline import get_plotlyjs
@@ -54,9 +55,9 @@ def render_report(run: Run, attention: Sequence[Pictures] = ()) -> str:
 
 
 def _as_json(figures: Sequence[Figure]) -> str:
-    """A list that may stand within a script."""
+    """A list of figures as JSON that is safe inside a script element."""
     plain = [json.loads(figure.to_json()) for figure in figures]
     for figure in plain:
-        # The page has its own colours.
+        # The page's script sets the colours.
         figure["layout"].pop("template", None)
     return json.dumps(plain, separators=(",", ":")).replace("<", "\\u003c")

@@ -158,17 +158,32 @@ class Dataset:
                 yield block[begin:stop]
             start += int(ends[-1]) + 1
 
-    def fingerprints(self, validation_tokens: int) -> dict[str, str]:
-        """What figures on this data have to share to be compared, 16 hexadecimal digits each.
+    def fingerprints(self, validation_tokens: int, context: int) -> dict[str, Any]:
+        """What figures on this data must share to be compared, as columns of the trials' table.
 
-        data            of all that decides the tokens
-        validation_set  of the text of the first so many validation tokens
+        Args:
+            validation_tokens: tokens of the validation set, if there are as many.
+            context: tokens in a window.
+
+        Returns:
+            data: the fingerprint of everything that decides the tokens.
+            validation_set: the fingerprint of the validation set's text.
+            context: as given.
+            scored_tokens, scored_bytes: what an evaluation sums over, see
+                `training.evaluation.Evaluation`.
         """
-        scored = self.validation.read(0, min(validation_tokens, len(self.validation)))
-        text = self.tokenizer.decode_bytes(scored)
+        text = self.validation.read(0, min(validation_tokens, len(self.validation)))
+        windows = max(0, min(validation_tokens, len(self.validation) - 1)) // context
+        # The targets of a window are one token further on than its inputs.
+        targets = self.validation.read(1, windows * context + 1) if windows else []
+        target_bytes = self.token_bytes[np.asarray(targets, dtype=np.int64)]
+        digest = hashlib.sha256(self.tokenizer.decode_bytes(text)).hexdigest()
         return {
             "data": self.manifest["fingerprint"],
-            "validation_set": hashlib.sha256(text).hexdigest()[:16],
+            "validation_set": digest[:16],
+            "context": context,
+            "scored_tokens": int((target_bytes > 0).sum()),
+            "scored_bytes": int(target_bytes.sum()),
         }
 
 

@@ -1,4 +1,4 @@
-"""How the sources of text are named.
+"""The names of corpora.
 
 sample                          106 English Wikipedia articles that come with gensim
 wikipedia                       English Wikipedia of November 2023, from the Hugging Face Hub
@@ -7,17 +7,53 @@ hub:OWNER/NAME:CONFIG@REVISION  any data set of texts on the Hub
 dump:PATH                       a Wikipedia XML dump; a folder or glob where it is split
 jsonl:PATH                      JSON Lines, a file or glob (plain, .gz or .xz), an object a line
 
-What follows the first colon of a Hub name or an @ may be left out.
+The parts after the first colon of a Hub name, and after an @, are optional.
 """
 
-import re
+from __future__ import annotations
 
-NAMES = ("sample", "wikipedia", "hub:OWNER/NAME", "dump:PATH", "jsonl:PATH")
-WIKIPEDIA = re.compile(r"wikipedia(:(?P<snapshot>[\w.-]+))?(@(?P<commit>[\w./-]+))?")
-HUB = re.compile(
-    r"hub:(?P<dataset>[\w.-]+/[\w.-]+)(:(?P<config>[^:@\s]+))?(@(?P<revision>[\w./-]+))?"
+import re
+from dataclasses import dataclass
+
+FILE_KINDS = ("dump", "jsonl")
+"""Corpora that are files of the user's."""
+
+NAMES = ("sample", "wikipedia", "hub:OWNER/NAME", *(f"{kind}:PATH" for kind in FILE_KINDS))
+"""How each kind is written, for messages."""
+
+_PATTERNS = (
+    re.compile(r"(?P<kind>sample)"),
+    re.compile(r"(?P<kind>wikipedia)(:(?P<config>[\w.-]+))?(@(?P<revision>[\w./-]+))?"),
+    re.compile(
+        r"(?P<kind>hub):(?P<dataset>[\w.-]+/[\w.-]+)"
+        r"(:(?P<config>[^:@\s]+))?(@(?P<revision>[\w./-]+))?"
+    ),
+    re.compile(rf"(?P<kind>{'|'.join(FILE_KINDS)}):(?P<path>.*\S.*)"),
 )
-FILES = re.compile(r"(?P<kind>dump|jsonl):(?P<path>.*\S.*)")
+
+
+@dataclass(frozen=True)
+class CorpusName:
+    """A corpus name in its parts; those that the name leaves out, or its kind lacks, are None."""
+
+    kind: str
+    """sample, wikipedia, hub, or one of FILE_KINDS."""
+    dataset: str | None = None
+    """OWNER/NAME on the Hub."""
+    config: str | None = None
+    """Configuration of the data set; of Wikipedia, its snapshot."""
+    revision: str | None = None
+    """Branch, tag or commit of the data set."""
+    path: str | None = None
+    """File, folder or glob."""
+
+
+def parse_corpus(name: str) -> CorpusName | None:
+    """The parts of a corpus name; None if it is not one."""
+    for pattern in _PATTERNS:
+        if found := pattern.fullmatch(name):
+            return CorpusName(**found.groupdict())
+    return None
 
 
 def is_uri(cache: str) -> bool:

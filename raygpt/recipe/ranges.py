@@ -1,8 +1,16 @@
 """Values that a search chooses: `{uniform: [0.0, 0.2]}` where a recipe would have a number.
 
-A range proposes through any object with Optuna's `suggest_*` methods; Optuna is not imported.
-Its `start` is the value that the search sets out from, None where the recipe leaves that open; its
-`middle` is the value to take then, if nothing better is known.
+Every range has
+
+- `suggest(trial, name)`: a value proposed through any object with Optuna's `suggest_*` methods;
+  Optuna is not imported.
+- `grid_point(value)`: the value that a trial gets for what a sampler proposed. On a range with a
+  step it is the exact decimal; on a continuous one it has four significant digits. So a value that
+  is read in a table and pasted into a recipe gives the same run.
+- `start`: the first value tried, None where the recipe does not say; `middle`: a value to start
+  from if nothing better is known.
+- `extremes()`: the values at which a recipe is checked; `contains(value)`.
+
 Every class raises RecipeError when made with bounds that make no range, or with a start outside.
 """
 
@@ -17,8 +25,14 @@ from typing import Any
 from raygpt.recipe.errors import RecipeError, allowed
 from raygpt.recipe.quantities import parse_count, parse_number
 
-# Grids of whole numbers up to this long are validated value by value.
+# Ranges of up to this many whole numbers are validated value by value.
 SMALL_GRID = 100
+
+SIGNIFICANT_DIGITS = 4
+"""Digits of a value of a continuous range."""
+
+LEAST_POINTS = 100
+"""Least number of values of a continuous range; a narrow one has more digits for it."""
 
 
 @dataclass(frozen=True)
@@ -38,25 +52,33 @@ class Uniform:
 
     @property
     def last(self) -> float:
-        """The largest value that can come up: `high`, or the last point of the grid."""
-        return self._point(Fraction(1))
+        """The largest value of the range: `high`, or the last grid point."""
+        return self.high if self.step is None else self._point(self._steps)
 
     @property
     def middle(self) -> float:
-        """Half-way between the bounds, or the point of the grid at or below that."""
-        return self._point(Fraction(1, 2))
+        """Half-way between the bounds; with a step, the grid point at or below that."""
+        if self.step is not None:
+            return self._point(self._steps // 2)
+        return self.grid_point(float((_exact(self.low) + _exact(self.high)) / 2))
 
-    def _point(self, share: Fraction) -> float:
-        """The value at this share of the way."""
+    @property
+    def _steps(self) -> int:
+        """Number of whole steps between the bounds."""
         # In binary floats 0.3 / 0.1 is less than 3; in the decimals that were written it is 3.
-        low, high = Fraction(repr(self.low)), Fraction(repr(self.high))
+        return (_exact(self.high) - _exact(self.low)) // _exact(self.step)
+
+    def _point(self, steps: int) -> float:
+        return float(_exact(self.low) + steps * _exact(self.step))
+
+    def grid_point(self, value: float) -> float:
         if self.step is None:
-            return float(low + share * (high - low))
-        step = Fraction(repr(self.step))
-        return float(low + share * ((high - low) // step) // 1 * step)
+            return _rounded(value, self)
+        steps = round((_exact(value) - _exact(self.low)) / _exact(self.step))
+        return self._point(min(max(steps, 0), self._steps))
 
     def suggest(self, trial: Any, name: str) -> float:
-        return trial.suggest_float(name, self.low, self.last, step=self.step)
+        return self.grid_point(trial.suggest_float(name, self.low, self.last, step=self.step))
 
     def extremes(self) -> tuple[float, ...]:
         return (self.low, self.last)
@@ -87,10 +109,13 @@ class LogUniform:
     @property
     def middle(self) -> float:
         """The geometric mean of the bounds."""
-        return math.sqrt(self.low) * math.sqrt(self.high)
+        return self.grid_point(math.sqrt(self.low) * math.sqrt(self.high))
+
+    def grid_point(self, value: float) -> float:
+        return _rounded(value, self)
 
     def suggest(self, trial: Any, name: str) -> float:
-        return trial.suggest_float(name, self.low, self.high, log=True)
+        return self.grid_point(trial.suggest_float(name, self.low, self.high, log=True))
 
     def extremes(self) -> tuple[float, ...]:
         return (self.low, self.high)
@@ -121,18 +146,23 @@ class Int:
 
     @property
     def last(self) -> int:
-        """The largest value that can come up: the last point of the grid."""
+        """The largest value of the range: the last grid point."""
         return self.low + (self.high - self.low) // self.step * self.step
 
     @property
     def middle(self) -> int:
-        """Near the bounds' mean, the geometric one with `log`: a point of the grid."""
+        """The grid point near the mean of the bounds, with `log` near their geometric mean."""
         if self.log:
             return math.isqrt(self.low * self.high)
         return self.low + (self.last - self.low) // self.step // 2 * self.step
 
+    def grid_point(self, value: float) -> int:
+        steps = round(Fraction(value - self.low) / self.step)
+        return min(max(self.low + steps * self.step, self.low), self.last)
+
     def suggest(self, trial: Any, name: str) -> int:
-        return trial.suggest_int(name, self.low, self.last, step=self.step, log=self.log)
+        proposed = trial.suggest_int(name, self.low, self.last, step=self.step, log=self.log)
+        return self.grid_point(proposed)
 
     def extremes(self) -> tuple[int, ...]:
         """Every value of a small grid; of a larger one its two ends."""
@@ -164,7 +194,7 @@ class Choice:
             if isinstance(value, (list, tuple, Mapping)):
                 raise RecipeError("can only choose among single values, not lists or mappings")
         if len(set(self.values)) < len(self.values):
-            raise RecipeError("names a value twice", "each value of a choice may stand once")
+            raise RecipeError("names a value twice", "give each value of a choice once")
         _check_start(self)
 
     @property
@@ -172,16 +202,26 @@ class Choice:
         """The first value."""
         return self.values[0]
 
+    def grid_point(self, value: Any) -> Any:
+        """The value of the choice that equals this one. RecipeError if there is none."""
+        # True == 1 in Python, but `compile: 1` is not a choice anyone wrote.
+        for own in self.values:
+            if own == value and isinstance(own, bool) == isinstance(value, bool):
+                return own
+        raise RecipeError(f"does not have {value!r} among its values")
+
     def suggest(self, trial: Any, name: str) -> Any:
-        return trial.suggest_categorical(name, list(self.values))
+        return self.grid_point(trial.suggest_categorical(name, list(self.values)))
 
     def extremes(self) -> tuple[Any, ...]:
         return self.values
 
     def contains(self, value: Any) -> bool:
-        # True == 1 in Python, but `compile: 1` is not a choice anyone wrote.
-        same_kind = (v for v in self.values if isinstance(v, bool) == isinstance(value, bool))
-        return value in same_kind
+        try:
+            self.grid_point(value)
+        except RecipeError:
+            return False
+        return True
 
     def as_yaml(self) -> dict[str, Any]:
         return {"choice": list(self.values), **_start_as_yaml(self)}
@@ -189,7 +229,7 @@ class Choice:
 
 Range = Uniform | LogUniform | Int | Choice
 
-# What may stand beside the bounds of each kind.
+# The options of each kind, besides the bounds.
 OPTIONS = {
     "uniform": ("step", "start"),
     "loguniform": ("start",),
@@ -212,11 +252,11 @@ def read_range(
         unknown = next(iter(given), "")
         raise RecipeError(f'"{unknown}" is not a kind of range', allowed(unknown, OPTIONS))
     if len(kinds) > 1:
-        raise RecipeError(f"is {' and '.join(kinds)} at once", "a range is of one kind")
+        raise RecipeError(f"is {' and '.join(kinds)} at once", "a range has one kind")
     kind = kinds[0]
     for key in given:
         if key != kind and key not in OPTIONS[kind]:
-            raise RecipeError(f'"{key}" is no option of {kind}', allowed(key, OPTIONS[kind]))
+            raise RecipeError(f'"{key}" is not an option of {kind}', allowed(key, OPTIONS[kind]))
 
     bounds = given[kind]
     if kind == "choice":
@@ -253,14 +293,14 @@ def _check_bounds(low: float, high: float, log: bool = False) -> None:
             "write [low, high]; a single value needs no range",
         )
     if log and low <= 0:
-        raise RecipeError(f"needs bounds above 0, as logarithms do, but begins at {low:g}")
+        raise RecipeError(f"needs bounds above 0, because of the logarithm, but begins at {low:g}")
 
 
 def _check_step(low: float, high: float, step: float) -> None:
     if not 0 < step <= high - low:
         raise RecipeError(
             f"has a step of {step:g} that does not fit",
-            f"a step is above 0 and at most {high - low:g}, the distance of the bounds",
+            f"a step is above 0 and at most {high - low:g}, the distance between the bounds",
         )
 
 
@@ -268,16 +308,36 @@ def _check_start(found: Range) -> None:
     if found.start is not None and not found.contains(found.start):
         raise RecipeError(
             f"cannot start at {found.start}, which it does not contain",
-            "the start is one of the values that can come up",
+            "start at a value of the range",
         )
+
+
+def _rounded(value: float, found: Uniform | LogUniform) -> float:
+    """A value of a continuous range with few digits, inside its bounds.
+
+    The bounds and the start have the digits that they were written with.
+    """
+    if value == found.start:
+        return value
+    digits = SIGNIFICANT_DIGITS
+    if value:
+        largest_unit = (found.high - found.low) / LEAST_POINTS
+        leading = math.floor(math.log10(abs(value)))
+        digits = max(digits, leading + 1 + math.ceil(-math.log10(largest_unit)))
+    return min(max(float(f"{value:.{digits - 1}e}"), found.low), found.high)
 
 
 def _start_as_yaml(found: Range) -> dict[str, Any]:
     return {} if found.start is None else {"start": found.start}
 
 
+def _exact(number: float) -> Fraction:
+    """The decimal number that a float was written as."""
+    return Fraction(repr(float(number)))
+
+
 def _within(value: Any, low: float, high: float) -> bool:
-    """Whether a number lies between the bounds, but for the rounding of a logarithm."""
+    """Whether a number lies between the bounds, allowing for the rounding of a logarithm."""
     if isinstance(value, (bool, str)) or value is None:
         return False
     slack = 1e-9 * max(abs(low), abs(high))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import model_validator
+from typing import Annotated
+
+from pydantic import BeforeValidator, SerializeAsAny, model_validator
 
 from raygpt.recipe.consistency import Contradictions, contradictions
-from raygpt.recipe.sections import UncheckedRecipe
+from raygpt.recipe.own_model import own_settings
+from raygpt.recipe.sections import Model, UncheckedRecipe
 
 
 class Recipe(UncheckedRecipe):
@@ -14,6 +17,8 @@ class Recipe(UncheckedRecipe):
     Raises:
         pydantic.ValidationError: a setting is invalid, or settings contradict each other.
     """
+
+    model: Annotated[SerializeAsAny[Model], BeforeValidator(own_settings)] = Model()
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:

@@ -28,6 +28,8 @@ from functools import cache
 import pandas as pd
 from scipy.special import stdtrit
 
+from raygpt.results.comparability import at_largest_budget
+
 CONFIDENCE = 0.95
 MOST_TIES = 2
 """So many configurations without a difference get a line each, more share one."""
@@ -233,6 +235,8 @@ def confirmation(trials: pd.DataFrame) -> Confirmation | None:
     runs = trials[trials["confirms"].notna()]
     if runs.empty:
         return None
+    completed = at_largest_budget(runs[runs["status"] == "completed"])
+    runs = runs[(runs["status"] != "completed") | runs.index.isin(completed.index)]
     baselines = set(trials.loc[trials["baseline"].fillna(False), "trial_id"])
     ended: dict[str, dict[str, list[float]]] = {}
     for trial_id, status, score in zip(

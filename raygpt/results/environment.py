@@ -8,6 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from raygpt import __version__
+
 LIBRARIES = ("ray", "torch", "optuna", "pandas", "numpy", "tiktoken", "datasets")
 
 
@@ -18,7 +20,7 @@ def environment(command: list[str]) -> dict[str, Any]:
 
     return {
         "command": command,
-        "versions": {"python": platform.python_version(), "raygpt": version("raygpt")}
+        "versions": {"python": platform.python_version(), "raygpt": __version__}
         | {name: version(name) for name in LIBRARIES},
         "git_commit": git_commit(),
         "platform": platform.platform(),

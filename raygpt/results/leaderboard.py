@@ -1,4 +1,4 @@
-"""The leaderboard: the trials of one or more runs, best first, for a person or a program."""
+"""The leaderboard: the trials of one or more runs, best first, for people and for programs."""
 
 import itertools
 import json
@@ -10,11 +10,15 @@ from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
+from rich.align import Align
+from rich.cells import cell_len
+from rich.console import Console
 from rich.style import Style
+from rich.table import Table
 from rich.text import Text
 
-from raygpt.errors import UserError
 from raygpt.results import files
+from raygpt.results.comparability import budgets
 from raygpt.results.conditions import find_column, select
 from raygpt.results.tables import Results, in_order, is_missing, ranked
 
@@ -24,6 +28,21 @@ SHOWN = (
     *("ci_low", "ci_high", "gain", "tokens"),
 )
 CONFIRMED = ("runs", "standard_error", "ci_low", "ci_high")
+COUNTS = ("tokens", "tokens_trained", "checkpoint_tokens", "scored_tokens", "scored_bytes")
+"""Shown with their digits grouped."""
+HEADINGS = {
+    "trial_id": "trial",
+    "bits_per_byte": "bits per byte",
+    "ci_low": "95% from",
+    "ci_high": "95% to",
+}
+"""Where they differ from the last part of the column's name."""
+LEFT = ("run", "trial", "status", "error")
+"""Headings of the columns that are aligned left."""
+LEAST_ERROR_WIDTH = 30
+MOST_EXACT_DIGITS, ROUNDED_DIGITS = 6, 4
+LARGEST_WHOLE = 1e15
+"""Whole numbers below it are written with all their digits."""
 
 
 def leaderboard(
@@ -34,29 +53,33 @@ def leaderboard(
 ) -> pd.DataFrame:
     """The searches' trials with their searched values, best first.
 
+    Bits per byte rank trials of the same budget only; those of a larger budget come first, also
+    where the runs have different budgets. Whether several runs compare at all is for
+    `comparability.refuse_incomparable` to say.
+
     Args:
         runs: one or more.
         sort: a column to sort by instead, ascending; with a "-" before its name, descending.
-        top: how many rows; all if left out.
-        where: conditions, as `select` takes them, that all hold for the rows.
+        top: number of rows; all if left out.
+        where: conditions, as `select` takes them, all of which must hold for a row.
 
     Returns:
-        The columns run (the folder's name, of several), trial_id, status, bits_per_byte, tokens,
-        the searched values (or the seed, where nothing is searched), the columns sorted by and
-        asked for, folder (the absolute path of the trial's), and the error; these two where a
-        trial has one.
+        The columns run (the folder's name, if there are several runs), trial_id, status,
+        bits_per_byte, tokens, the searched values (or the seed, if nothing was searched), the
+        columns named in `sort` and `where`, folder (absolute path of the trial's folder) and
+        error; the last two only if a trial has one.
 
-        Where a baseline has a result, also baseline (whether this is it) and gain: the bits per
-        byte of its run's baseline less the trial's, missing where the two were not judged at the
-        same budget.
+        If a baseline has a result, also baseline (whether the trial is it) and gain: the bits per
+        byte of the same run's baseline minus the trial's, missing if the two were not evaluated at
+        the same budget.
 
-        Where trials were confirmed, also runs (that came to the end), standard_error, ci_low and
+        If trials were confirmed, also runs (the number that completed), standard_error, ci_low and
         ci_high (the 95% interval of bits_per_byte). A confirmed trial has the status confirmed, or
-        diverged if one of these runs did; its bits_per_byte is the mean of those that came to the
-        end, and its gain is over the baseline's mean, missing if either diverged.
+        diverged if one of its runs diverged; its bits_per_byte is the mean of the completed runs,
+        and its gain is over the baseline's mean, missing if a run of either diverged.
 
     Raises:
-        UserError: there is no such column, or a condition is none.
+        UserError: there is no such column, or a condition cannot be read.
     """
     frame = every_trial(runs)
     searched = list(dict.fromkeys(itertools.chain(*(results.searched for results in runs))))
@@ -79,56 +102,43 @@ def leaderboard(
 
 
 def every_trial(runs: Sequence[Results]) -> pd.DataFrame:
-    """The rows that `leaderboard` chooses from, with all their columns."""
+    """All rows that `leaderboard` chooses from, with all their columns."""
     frames = [with_gains(ranked(results.trials), results) for results in runs]
     if len(runs) == 1:
         return frames[0]
-    for name, each in zip(run_names(runs), frames, strict=True):
+    for (name, results), each in zip(by_name(runs).items(), frames, strict=True):
         each.insert(0, "run", name)
-    # Of empty columns pandas cannot tell the type, and says so.
+        each["_budget"] = each["rung"].map(budgets(results))
+    # pandas warns of empty columns, whose type it cannot tell.
     frame = pd.concat([each.dropna(axis="columns", how="all") for each in frames])
-    return in_order(frame.reindex(columns=list(dict.fromkeys(itertools.chain(*frames)))))
+    frame = frame.reindex(columns=list(dict.fromkeys(itertools.chain(*frames))))
+    return in_order(frame, budget="_budget").drop(columns="_budget")
 
 
-def run_names(runs: Sequence[Results]) -> list[str]:
-    """The names of their folders; the folders as they were given where two have the same."""
+def by_name(runs: Sequence[Results]) -> dict[str, Results]:
+    """The runs by the names of their folders, or by their paths if two names are the same."""
     names = [results.folder.absolute().name for results in runs]
-    return names if len(set(names)) == len(runs) else [str(results.folder) for results in runs]
-
-
-def refuse_incomparable(runs: Sequence[Results]) -> None:
-    """Raise UserError if figures of these runs are of different validation sets.
-
-    Bits per byte of different texts say nothing about which model is better. Of a run from before
-    validation sets were written down, nothing is known, so it is refused as well.
-    """
-    sets: dict[str, list[str]] = {}
-    for name, results in zip(run_names(runs), runs, strict=True):
-        for validation_set in results.trials["validation_set"].fillna("not known").unique():
-            sets.setdefault(validation_set, []).append(name)
-    if len(sets) > 1 or "not known" in sets:
-        which = "; ".join(f"{', '.join(names)}: {found}" for found, names in sets.items())
-        raise UserError(
-            f"These runs were not judged on the same validation set ({which}), so their bits per "
-            f"byte cannot be compared. data.corpus, data.min_document_bytes, data.tokenizer, "
-            f"data.validation_fraction and data.validation_tokens decide it. --force shows them "
-            f"beside each other all the same."
-        )
+    if len(set(names)) < len(runs):
+        names = [str(results.folder) for results in runs]
+    return dict(zip(names, runs, strict=True))
 
 
 def with_gains(frame: pd.DataFrame, results: Results) -> pd.DataFrame:
-    """The ranked trials with gain and folder, and the means of those that were confirmed."""
+    """The ranked trials with their gains and folders, and with the means of confirmed trials.
+
+    A gain is the difference of two figures of one run at the same rung, so at the same budget.
+    """
     frame["folder"] = [trial_folder(results, row) for row in frame.to_dict("records")]
     frame["baseline"] = frame["baseline"].fillna(False)
     baseline = frame.loc[frame["baseline"], "trial_id"]
     history = results.history[results.history["trial_id"].isin(baseline)]
-    reached = history.dropna(subset="bits_per_byte").set_index("tokens")["bits_per_byte"]
-    reached = frame["tokens"].map(reached.to_dict()).astype("float64")
+    reached = history.dropna(subset="bits_per_byte").set_index("rung")["bits_per_byte"]
+    reached = frame["rung"].map(reached.to_dict()).astype("float64")
     frame["gain"] = reached - frame["bits_per_byte"]
     if "runs" not in frame:
         return frame
     runs = results.trials[results.trials["confirms"].notna()]
-    budget = runs.loc[runs["status"] == "completed", "tokens"].max()
+    full = runs.loc[runs["status"] == "completed", ["tokens", "rung"]].max()
     mean = frame.pop("mean")
     confirmed = frame["runs"].notna()
     diverged = frame["diverged_runs"].fillna(0) > 0
@@ -137,13 +147,14 @@ def with_gains(frame: pd.DataFrame, results: Results) -> pd.DataFrame:
     return frame.assign(
         status=frame["status"].mask(confirmed, "confirmed").mask(diverged, "diverged"),
         bits_per_byte=frame["bits_per_byte"].mask(confirmed, mean),
-        tokens=frame["tokens"].mask(mean.notna(), budget),
+        tokens=frame["tokens"].mask(mean.notna(), full["tokens"]),
+        rung=frame["rung"].mask(mean.notna(), full["rung"]),
         gain=frame["gain"].mask(confirmed, baseline_mean - compared),
     )
 
 
 def trial_folder(results: Results, row: Mapping[str, Any]) -> str | None:
-    """Where a trial keeps its checkpoint, or would: an absolute path, None if there is none."""
+    """The absolute path of the folder that holds a trial's checkpoint; None if there is none."""
     run = results.folder.absolute()
     if is_missing(row["checkpoint"]):
         found = list(run.glob(f"{files.TRIAL_FOLDERS}*/{row['trial_id']}/"))
@@ -154,16 +165,21 @@ def trial_folder(results: Results, row: Mapping[str, Any]) -> str | None:
 
 
 def render(
-    frame: pd.DataFrame, style: str, width: int | None = None, words: Sequence[str] = ()
+    frame: pd.DataFrame,
+    style: str,
+    width: int | None = None,
+    words: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> str:
     """The leaderboard as text.
 
     Args:
         frame: from `leaderboard`.
         style: one of FORMATS; "csv" and "json" keep every digit.
-        width: columns of the terminal; as it is if left out.
-        words: `Results.conclusions`, which stand below the figures that they are about in "table"
-            and "markdown".
+        width: columns of the terminal; those of the present one if left out.
+        words: `Results.conclusions`, shown below the figures that they are about in "table" and
+            "markdown".
+        notes: sentences to show at the end in "table" and "markdown".
     """
     if style == "csv":
         return frame.to_csv(index=False).rstrip("\n")
@@ -181,30 +197,48 @@ def render(
         rows = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
         lines = [headings, ["---"] * len(headings), *rows]
         table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        return "\n".join([table, *([""] if words else []), *(f"- {text}" for text in words)])
-    return linked_table(frame, width, words).plain
+        lists = [[f"- {text}" for text in words], list(notes)]
+        return "\n".join([table, *(line for lines in lists if lines for line in ("", *lines))])
+    return linked_table(frame, width, words, notes).plain
 
 
-def linked_table(frame: pd.DataFrame, width: int | None = None, words: Sequence[str] = ()) -> Text:
-    """The leaderboard for a terminal, in which each trial is a link to its folder.
+def linked_table(
+    frame: pd.DataFrame,
+    width: int | None = None,
+    words: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> Text:
+    """The leaderboard for a terminal, in which the name of each trial links to its folder.
+
+    If the table does not fit into the terminal, it is split in two: figures, then searched values.
 
     Arguments are those of `render`.
     """
     width = width or shutil.get_terminal_size().columns
-    rest = frame.drop(columns=[*CONFIRMED], errors="ignore")
-    everything = as_table(*displayed(rest), width, links(frame))
-    if "runs" not in frame:
-        return everything
-    # Together with the searched values, the figures would not fit.
-    names = [name for name in (*SHOWN, "folder") if name in frame]
-    confirmed = frame.loc[frame["runs"].notna(), names].drop(columns=["status", "tokens"])
-    figures = as_table(*displayed(confirmed), width, links(confirmed))
-    wrapped = (Text(textwrap.fill(f"- {text}", width, subsequent_indent="  ")) for text in words)
-    return Text("\n").join([figures, Text(), *wrapped, Text(), everything])
+    parts = []
+    if "runs" in frame:
+        names = [name for name in (*SHOWN, "folder") if name in frame]
+        confirmed = frame.loc[frame["runs"].notna(), names].drop(columns=["status", "tokens"])
+        parts.append(one_table(confirmed, width))
+        parts.append(Text("\n").join(_wrapped(f"- {text}", width) for text in words))
+        frame = frame.drop(columns=[*CONFIRMED])
+    parts.append(one_table(frame, width))
+    others = [name for name in frame if name not in (*SHOWN, "error", "folder")]
+    if others and max(map(len, parts[-1].plain.splitlines())) > width:
+        kept = ("run", "trial_id", "bits_per_byte", *others, "folder")
+        names = [name for name in kept if name in frame]
+        parts[-1:] = [one_table(frame.drop(columns=others), width), one_table(frame[names], width)]
+    if notes:
+        parts.append(Text("\n").join(_wrapped(text, width) for text in notes))
+    return Text("\n\n").join(parts)
+
+
+def _wrapped(text: str, width: int) -> Text:
+    return Text(textwrap.fill(text, width, subsequent_indent="  " if text[:2] == "- " else ""))
 
 
 def links(frame: pd.DataFrame, relative_to: Path | None = None) -> list[str | None]:
-    """The address of each row's folder: its path from a folder that it lies in, or a file: URI."""
+    """The address of each row's folder: relative to a folder that contains it, or a file: URI."""
     if "folder" not in frame:
         return [None] * len(frame)
     addresses = []
@@ -218,73 +252,60 @@ def links(frame: pd.DataFrame, relative_to: Path | None = None) -> list[str | No
     return addresses
 
 
-LEFT = ("run", "trial", "status", "error")
-LEAST_ERROR_WIDTH = 30
+def one_table(frame: pd.DataFrame, width: int) -> Text:
+    """Rows of a leaderboard as a table; the names of trials are links to their folders.
 
-
-def as_table(
-    headings: list[str], rows: list[list[str]], width: int, links: Sequence[str | None]
-) -> Text:
-    """Columns side by side; where they do not fit, headings and errors go over several lines, and
-    then the columns closer together.
-
-    No value is cut: if need be, lines are longer than `width`.
-
-    Args:
-        headings: of the columns.
-        rows: their cells.
-        width: of the terminal.
-        links: a row each, to which the cell in the column "trial" leads.
+    If it is too wide, headings and errors are broken into several lines, and then columns stand
+    closer together. No value is cut or broken: lines are longer than `width` if they must be.
     """
-    cells = [[[cell] for cell in row] for row in rows]
-    whole, split = [[heading] for heading in headings], [heading.split() for heading in headings]
-    for head, gap in ((whole, "  "), (split, "  "), (split, " ")):
-        widths = [
-            max(len(line) for cell in column for line in cell)
-            for column in zip(head, *cells, strict=True)
-        ]
-        gaps = len(gap) * (len(widths) - 1)
-        if headings[-1] == "error":
-            room = max(LEAST_ERROR_WIDTH, width - sum(widths[:-1]) - gaps)
-            widths[-1] = min(widths[-1], room)
-        if sum(widths) + gaps <= width:
+    headings, rows = displayed(frame)
+    addresses = links(frame)
+    console = Console(width=10_000, highlight=False)
+    for broken, gap in ((False, 2), (True, 2), (True, 1)):
+        table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="none")
+        for number, heading in enumerate(headings):
+            lines = heading.split() if broken else [heading]
+            cells = [row[number] for row in rows] if heading != "error" else []
+            table.add_column(
+                Align("\n".join(lines), "left" if heading in LEFT else "right", vertical="bottom"),
+                justify="left" if heading in LEFT else "right",
+                overflow="fold",
+                no_wrap=heading != "error",
+                min_width=max(map(cell_len, [*lines, *cells])),
+            )
+        for row, address in zip(rows, addresses, strict=True):
+            link = Style(link=address) if address else None
+            table.add_row(
+                *(
+                    Text().append(cell.replace("\n", " "), link if heading == "trial" else None)
+                    for heading, cell in zip(headings, row, strict=True)
+                )
+            )
+        if headings[-1] == "error" and any(row[-1] for row in rows):
+            table.columns[-1].min_width = LEAST_ERROR_WIDTH
+        least = sum(column.min_width + gap for column in table.columns) - gap
+        if least <= width:
             break
-    for row in cells:
-        row[-1] = textwrap.wrap(row[-1][0], widths[-1])
-    lines = []
-    for row, link in zip((head, *cells), (None, *links), strict=True):
-        height = max(map(len, row))
-        for number in range(height):
-            line = Text()
-            for heading, cell, column_width in zip(headings, row, widths, strict=True):
-                # Headings stand at the bottom of their lines, values at the top.
-                place = number - (height - len(cell) if row is head else 0)
-                text = cell[place] if 0 <= place < len(cell) else ""
-                padding = " " * (column_width - len(text))
-                style = Style(link=link) if heading == "trial" else ""
-                line.append(gap if line else "")
-                line.append(padding if heading not in LEFT else "").append(text, style)
-                line.append(padding if heading in LEFT else "")
-            line.rstrip()
-            lines.append(line)
+    options = console.options.update(width=max(width, least), height=None)
+    lines = [
+        Text.assemble(*((segment.text, segment.style or "") for segment in segments))
+        for segments in console.render_lines(table, options, pad=False)
+    ]
+    for line in lines:
+        line.rstrip()
     return Text("\n").join(lines)
 
 
 def displayed(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells, rounded for reading, without folders; the baseline is named where its
-    gain would be.
+    """Headings and cells as people read them, without the folders.
+
+    The word "baseline" stands in place of the baseline's gain.
     """
     frame = frame.drop(columns="folder", errors="ignore")
     if "baseline" in frame:
         gain = frame["gain"].astype(object).mask(frame["baseline"], "baseline")
         frame = frame.assign(gain=gain).drop(columns="baseline")
-    names = {
-        "trial_id": "trial",
-        "bits_per_byte": "bits per byte",
-        "ci_low": "95% from",
-        "ci_high": "95% to",
-    }
-    headings = [names.get(name, name.split(".")[-1].replace("_", " ")) for name in frame]
+    headings = [HEADINGS.get(name, name.split(".")[-1].replace("_", " ")) for name in frame]
     rows = [
         [format_cell(name, value) for name, value in row.items()]
         for row in frame.to_dict("records")
@@ -300,13 +321,25 @@ def format_cell(column: str, value: Any) -> str:
         return f"{value:+.4f}"
     if column in ("bits_per_byte", "standard_error", "ci_low", "ci_high"):
         return f"{value:.4f}"
+    if column in COUNTS:
+        return f"{int(value):,}"
     return format_value(value)
 
 
 def format_value(value: Any) -> str:
-    """Whole numbers with their digits grouped, others to three significant digits."""
+    """A searched value: pasted into a recipe, it reads back equal.
+
+    A number of more than six significant digits, which runs of older versions have, is rounded to
+    four.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
-    if isinstance(value, int) or value.is_integer():
-        return f"{int(value):,}"
-    return f"{value:.3g}"
+    if isinstance(value, int) or (value.is_integer() and abs(value) < LARGEST_WHOLE):
+        return f"{value:.0f}"
+    mantissa = repr(value).partition("e")[0]
+    digits = len(mantissa.lstrip("-0.").replace(".", ""))
+    if digits <= MOST_EXACT_DIGITS:
+        return f"{value:.{digits}g}"
+    if abs(value) >= 10**ROUNDED_DIGITS:
+        return f"{value:.0f}"
+    return f"{value:.{ROUNDED_DIGITS}g}"

@@ -10,7 +10,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from raygpt.errors import UserError
-from raygpt.recipe.fields import FIELDS
+from raygpt.recipe.own_model import COPY
 from raygpt.recipe.search_file import SearchFile, load_search_file
 from raygpt.recipe.writer import settings_to_yaml
 from raygpt.results import files
@@ -162,9 +162,11 @@ def refuse_other_kind(folder: Path, command: str) -> None:
 def _changes(then: SearchFile, now: SearchFile) -> Iterator[str]:
     """What was changed that must not be."""
     old, new = ({**search.fixed, **search.ranges} for search in (then, now))
-    for key in FIELDS:
-        if key not in CHANGEABLE and old[key] != new[key]:
-            yield f"{key} was {_as_text(key, old[key])} and is {_as_text(key, new[key])}"
+    if then.own != now.own and old["model.module"] == new["model.module"]:
+        yield f"the file of model.module ({now.own.path}) has changed"
+    for key in dict.fromkeys([*then.schema.fields, *now.schema.fields]):
+        if key not in CHANGEABLE and old.get(key) != new.get(key):
+            yield f"{key} was {_as_text(key, old.get(key))} and is {_as_text(key, new.get(key))}"
 
 
 def _as_text(key: str, value: Any) -> str:
@@ -187,6 +189,9 @@ def _read_environment(path: Path) -> dict[str, Any]:
 def _write(folder: Path, search_file: SearchFile, made_with: dict[str, Any]) -> None:
     environment_text = json.dumps(made_with, indent=2) + "\n"
     files.replace_file(folder / files.ENVIRONMENT, lambda path: path.write_text(environment_text))
+    if search_file.own:
+        source = search_file.own.source.encode()
+        files.replace_file(folder / COPY, lambda path: path.write_bytes(source))
     # Last, because a folder that has it is a run folder.
     files.replace_file(folder / files.SEARCH, lambda path: path.write_text(search_file.to_yaml()))
 

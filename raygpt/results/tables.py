@@ -1,32 +1,7 @@
-"""The result tables: a row a trial, a row a report.
+"""The result tables: one row for each trial, and one for each report.
 
-Columns of `trials`, each searched value following under its dotted name:
-
-| column | meaning |
-|---|---|
-| trial_id | the trial's number in the search, as text |
-| status | completed, stopped (at a rung), failed, diverged, or running (not finished) |
-| tokens | budget of the last rung reached |
-| tokens_trained | all tokens that the trial processed |
-| rung | number of that rung, counted from 0 |
-| bits_per_byte | on the validation set, at that rung |
-| bits_per_token | the same in bits a token |
-| next_token_accuracy | share of validation tokens that were the model's first choice |
-| seconds | spent on training and evaluation |
-| tokens_per_second | tokens_trained / seconds |
-| baseline | whether these are the recipe's own starting values |
-| confirms | trial_id of the trial whose values this one trains again with another seed |
-| data | fingerprint of the token shards that it was trained on, the name of their folder |
-| validation_set | fingerprint of the text it was scored on; figures on others do not compare |
-| seed | of initialisation, data order and dropout |
-| error | what ended a failed or diverged trial |
-| checkpoint | folder of the last saved state, relative to the run folder where it lies inside |
-| checkpoint_tokens | tokens_trained of that state |
-
-Columns of `history`: trial_id, tokens, tokens_trained, cooldown (whether this is off the trunk, on
-the way to a rung), rung (missing between rungs), bits_per_byte, bits_per_token and
-next_token_accuracy (at rungs), train_bits_per_token (mean since the report before, dropout on),
-learning_rate, gradient_norm, tokens_per_second, seconds, time (UTC).
+`raygpt.results.columns` says what their columns mean; each searched value has a column too, under
+its dotted name.
 """
 
 import json
@@ -43,69 +18,48 @@ import pyarrow.parquet as pq
 
 from raygpt.errors import UserError
 from raygpt.results import files
+from raygpt.results.columns import (
+    HISTORY_COLUMNS,
+    REPORT,
+    RUNG,
+    TRIAL_COLUMNS,
+    Column,
+    copied_from,
+)
 from raygpt.results.confirmation import confirmation
 
-TRIAL_COLUMNS = {
-    "trial_id": "string",
-    "status": "string",
-    "tokens": "Int64",
-    "tokens_trained": "Int64",
-    "rung": "Int64",
-    "bits_per_byte": "float64",
-    "bits_per_token": "float64",
-    "next_token_accuracy": "float64",
-    "seconds": "float64",
-    "tokens_per_second": "float64",
-    "baseline": "boolean",
-    "confirms": "string",
-    "data": "string",
-    "validation_set": "string",
-    "seed": "Int64",
-    "error": "string",
-    "checkpoint": "string",
-    "checkpoint_tokens": "Int64",
-}
-HISTORY_COLUMNS = {
-    "trial_id": "string",
-    "tokens": "Int64",
-    "tokens_trained": "Int64",
-    "cooldown": "boolean",
-    "rung": "Int64",
-    "bits_per_byte": "float64",
-    "bits_per_token": "float64",
-    "next_token_accuracy": "float64",
-    "train_bits_per_token": "float64",
-    "learning_rate": "float64",
-    "gradient_norm": "float64",
-    "tokens_per_second": "float64",
-    "seconds": "float64",
-    "time": "datetime64[us, UTC]",
-}
-# The table files may take this share of a run's time; what comes while they rest is in the journal.
 WRITING_SHARE = 0.05
-ORDER = {"confirmed": -1, "completed": 0, "running": 0, "stopped": 0, "diverged": 1, "failed": 2}
+"""Share of a run's time that writing the table files may take; between writes, changes go to the
+journal."""
+RANK_OF_STATUS = {
+    "confirmed": -1,
+    "completed": 0,
+    "running": 0,
+    "stopped": 0,
+    "diverged": 1,
+    "failed": 2,
+}
 FINISHED = ("completed", "stopped", "failed", "diverged")
-AT_A_RUNG = ("tokens", "rung", "bits_per_byte", "bits_per_token", "next_token_accuracy")
 
 
 class RunTables:
-    """The tables of a run while it goes on; every change is on disk when the call returns.
+    """The tables of a run in progress; every change is on disk when the call returns.
 
-    A table file is only ever written as a whole, which takes the longer the more trials there are.
-    So changes that follow each other closely go to a journal, a line each, that `load_results`
-    reads with the tables; `refresh` and `flush` bring the table files themselves up to date.
+    A table file is always written as a whole, which takes longer the more trials there are. So
+    changes that follow each other closely are appended to a journal, one line each, which
+    `load_results` reads with the tables; `refresh` and `flush` write the table files themselves.
 
     Args:
-        folder: the run folder; tables that are there already are taken over, and made otherwise.
-        searched: dotted names of the searched values, a column each.
-        data: the columns data and validation_set of every trial.
+        folder: the run folder; existing tables are continued, else new ones are made.
+        searched: dotted names of the searched values, which get a column each.
+        data: from `Dataset.fingerprints`, columns that every trial has.
 
     Raises:
-        UserError: the tables that are there already are of other data.
+        UserError: the existing tables are of other data.
     """
 
     def __init__(
-        self, folder: Path, searched: Iterable[str], data: Mapping[str, str] | None = None
+        self, folder: Path, searched: Iterable[str], data: Mapping[str, Any] | None = None
     ):
         self.folder = folder
         self.searched = list(searched)
@@ -113,33 +67,34 @@ class RunTables:
         self._trials: dict[str, dict[str, Any]] = {}
         self._history: list[dict[str, Any]] = []
         self._journal = folder / files.JOURNAL
-        # At once, for a journal that a kill left behind may end within a line.
+        # The first change writes the files: a journal left by a kill may end in half a line.
         self._due = 0.0
         if (folder / files.TRIALS).exists():
             results = load_results(folder)
             self._trials = {row["trial_id"]: row for row in rows(results.trials)}
             self._history = rows(results.history)
             self._refuse_other_data()
+            self._complete_data()
         else:
             self.flush()
 
     @property
     def trials(self) -> list[dict[str, Any]]:
-        """A dictionary a trial, in the order in which they began."""
+        """A dictionary for each trial, in the order in which they began."""
         return list(self._trials.values())
 
     @property
     def search_trials(self) -> list[dict[str, Any]]:
-        """Those of the search itself, without the runs that confirm them."""
+        """The search's own trials, without the runs that confirm them."""
         return [row for row in self.trials if "confirms" not in row]
 
     def trial(self, trial_id: str) -> dict[str, Any]:
-        """What is known of one trial; a column without a value is absent."""
+        """The row of one trial, without the columns that have no value."""
         return self._trials[trial_id]
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """A dictionary a report, in the order in which they came."""
+        """A dictionary for each report, in the order in which they came."""
         return list(self._history)
 
     def begin_trial(
@@ -150,7 +105,7 @@ class RunTables:
         baseline: bool = False,
         confirms: str | None = None,
     ) -> None:
-        """A trial starts, or one that was interrupted goes on."""
+        """Record that a trial starts, or that an interrupted one resumes."""
         if trial_id not in self._trials:
             self._trials[trial_id] = {
                 "trial_id": trial_id,
@@ -165,8 +120,8 @@ class RunTables:
         self._changed(trial_id)
 
     def drop_reports_after(self, trial_id: str, tokens_trained: int) -> None:
-        """Forget reports that an interrupted trial is going to make again."""
-        # The journal counts reports, so it must be gone before one of them is.
+        """Remove reports that an interrupted trial is going to make again."""
+        # The journal refers to reports by their number, so it must be empty before one is removed.
         self.flush()
         self._history = [
             row
@@ -176,21 +131,27 @@ class RunTables:
         self.flush()
 
     def add_report(self, trial_id: str, metrics: dict[str, Any]) -> None:
-        """A trial reports: the figures of a `training.loop.Report`."""
+        """Record a trial's report: the metrics of a `training.loop.Report`."""
         trial = self._trials[trial_id]
         row = {name: metrics[name] for name in HISTORY_COLUMNS if name in metrics}
         self._history.append(row | {"trial_id": trial_id, "time": datetime.now(timezone.utc)})
-        trial["tokens_trained"] = metrics["tokens_trained"]
-        trial["seconds"] = metrics["seconds"]
-        trial["tokens_per_second"] = metrics["tokens_trained"] / metrics["seconds"]
+        copied = copied_from(REPORT)
         if "bits_per_byte" in metrics:
-            trial.update({name: metrics[name] for name in AT_A_RUNG})
+            copied += copied_from(RUNG)
+        trial.update({name: metrics[name] for name in copied if name in metrics})
+        trial["tokens_per_second"] = metrics["tokens_trained"] / metrics["seconds"]
         self._changed(trial_id, reported=True)
 
     def set_checkpoint(
         self, trial_id: str, path: Path | str, tokens_trained: int | None = None
     ) -> None:
-        """A trial's state was saved there: after so many tokens, or else at its last report."""
+        """Record where a trial's state was saved.
+
+        Args:
+            trial_id: of the trial.
+            path: the checkpoint's folder.
+            tokens_trained: of the saved state; those of the last report if left out.
+        """
         path, folder = Path(path), self.folder.absolute()
         trial = self._trials[trial_id]
         trial["checkpoint"] = str(path.relative_to(folder) if folder in path.parents else path)
@@ -200,7 +161,7 @@ class RunTables:
         self._changed(trial_id)
 
     def end_trial(self, trial_id: str, status: str, error: str | None = None) -> None:
-        """A trial is over; `status` is one of FINISHED."""
+        """Record that a trial has ended; `status` is one of FINISHED."""
         assert status in FINISHED, status
         self._trials[trial_id]["status"] = status
         if error:
@@ -208,15 +169,15 @@ class RunTables:
         self._changed(trial_id)
 
     def best(self) -> dict[str, Any] | None:
-        """What is known of the best trial so far, as `Results.best` has it."""
+        """The row of the best trial so far, chosen as `Results.best` does."""
         if any("confirms" in row for row in self._trials.values()):
             row = best_trial(self._frame())
             return None if row is None else self._trials[row["trial_id"]]
-        # The same, without a frame, which takes a hundred times as long.
+        # The same without making a frame, which takes a hundred times as long.
         scored = (row for row in self.trials if not is_missing(row.get("bits_per_byte")))
         return min(
             scored,
-            key=lambda row: (ORDER[row["status"]], -row["tokens"], row["bits_per_byte"]),
+            key=lambda row: (RANK_OF_STATUS[row["status"]], -row["rung"], row["bits_per_byte"]),
             default=None,
         )
 
@@ -226,10 +187,16 @@ class RunTables:
                 if (then := row.get(name, now)) != now:
                     raise UserError(
                         f"{self.folder} was run on other data ({name} was {then} and is {now}). "
-                        f"{self.folder / files.ENVIRONMENT} says which revision of the corpus it "
-                        f"had: give it that, with --set data.corpus=…, or start another run with "
-                        f"--name NAME."
+                        f"{self.folder / files.ENVIRONMENT} names the revision of the corpus that "
+                        f"it was run on: resume with that, as --set data.corpus=…, or start "
+                        f"another run with --name NAME."
                     )
+
+    def _complete_data(self) -> None:
+        """Fill in the columns that an older version did not write, where the data is the same."""
+        for row in self.trials:
+            if "data" in row and row["data"] == self._data.get("data"):
+                row |= {name: value for name, value in self._data.items() if name not in row}
 
     def _frame(self) -> pd.DataFrame:
         frame = pd.DataFrame(self.trials)
@@ -239,12 +206,12 @@ class RunTables:
         return _typed(frame, TRIAL_COLUMNS)
 
     def refresh(self) -> None:
-        """Bring the table files up to date if they are not, and if it is time to."""
+        """Write the table files if they are out of date and were not written just before."""
         if time.monotonic() >= self._due and self._journal.exists():
             self.flush()
 
     def flush(self) -> None:
-        """Bring the table files up to date."""
+        """Write the table files."""
         started = time.monotonic()
         trials = self._frame()
         history = _typed(pd.DataFrame(self._history), HISTORY_COLUMNS)
@@ -259,7 +226,7 @@ class RunTables:
         self._due = now + (now - started) * (1 / WRITING_SHARE - 1)
 
     def _changed(self, trial_id: str, reported: bool = False) -> None:
-        """Write down a trial's row, and the last report if it is new."""
+        """Put a trial's row on disk, and the last report if `reported`."""
         if time.monotonic() >= self._due:
             self.flush()
             return
@@ -270,26 +237,32 @@ class RunTables:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON has for a date, or a number of numpy's."""
+    """A date or one of numpy's numbers as JSON can hold it."""
     return value.isoformat() if isinstance(value, datetime) else value.item()
 
 
-def in_order(frame: pd.DataFrame) -> pd.DataFrame:
-    """Trials sorted by status, by the budget reached and by bits per byte."""
-    by = ["_order", "tokens", "bits_per_byte"]
-    frame = frame.assign(_order=frame["status"].map(ORDER))
+def in_order(frame: pd.DataFrame, budget: str = "rung") -> pd.DataFrame:
+    """Trials sorted by status, then by budget, the largest first, then by bits per byte.
+
+    Args:
+        frame: rows of the trials' table.
+        budget: the column that says which trials had the same budget.
+    """
+    by = ["_order", budget, "bits_per_byte"]
+    frame = frame.assign(_order=frame["status"].map(RANK_OF_STATUS))
     return frame.sort_values(by, ascending=[True, False, True], kind="stable").drop(
         columns="_order"
     )
 
 
 def ranked(trials: pd.DataFrame) -> pd.DataFrame:
-    """The search's trials best first: the larger budget before the smaller, then fewer bits a byte.
+    """The search's trials, best first.
 
-    Trials of different budgets are not comparable, and one that was stopped early was stopped
-    for being worse; diverged, failed and unscored ones come last.
+    Bits per byte rank trials of the same budget only. A larger budget ranks before a smaller one,
+    because a trial that was stopped early was stopped for being worse. Diverged trials, failed ones
+    and those without a figure come last.
 
-    Where trials were confirmed, they come before all others, in the order of
+    If trials were confirmed, they come before all others, in the order of
     `Confirmation.standings`, whose columns are then added; the runs that confirmed them have no
     rows of their own.
     """
@@ -303,7 +276,7 @@ def ranked(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_trial(trials: pd.DataFrame) -> pd.Series | None:
-    """The search's trial that `Results.best` is; None where none has reached a rung."""
+    """The row that `Results.best` returns; None if no trial has reached a rung."""
     found = confirmation(trials)
     if found and found.winner:
         return trials[trials["trial_id"] == found.winner.trial_id].iloc[0]
@@ -313,7 +286,7 @@ def best_trial(trials: pd.DataFrame) -> pd.Series | None:
 
 @dataclass(frozen=True)
 class Results:
-    """The tables of a run as pandas frames; the module's docstring documents their columns."""
+    """The tables of a run as pandas frames; `raygpt.results.columns` documents their columns."""
 
     folder: Path
     trials: pd.DataFrame
@@ -326,22 +299,22 @@ class Results:
 
     @property
     def best(self) -> pd.Series | None:
-        """The row of the best trial: of the largest budget reached, the fewest bits per byte.
+        """The row of the best trial: fewest bits per byte at the largest budget reached.
 
-        Where trials were confirmed, by the mean of the runs that confirm them, of which none must
-        have diverged; the row is that of the search's own trial, with the figures it had there.
+        If trials were confirmed, it is the one with the best mean over the runs that confirm it,
+        none of which may have diverged; the row then still has the figures of the search's trial.
         """
         return best_trial(self.trials)
 
     @property
     def conclusions(self) -> list[str]:
-        """Which differences of confirmed trials are real, a sentence each; empty without any."""
+        """Sentences on which differences between confirmed trials are real; empty if none were."""
         found = confirmation(self.trials)
         return found.words() if found else []
 
 
 def load_results(folder: str | Path) -> Results:
-    """The tables of a run, finished, going on or killed.
+    """The tables of a run, whether it has finished, is running or was killed.
 
     Raises:
         UserError: the folder is not a run folder, or its tables cannot be read.
@@ -349,15 +322,17 @@ def load_results(folder: str | Path) -> Results:
     folder = Path(folder)
     if not (folder / files.TRIALS).is_file():
         runs = sorted(str(path.parent) for path in folder.glob(f"*/{files.TRIALS}"))
-        hint = f"; runs in there: {', '.join(runs)}" if runs else ""
-        what = "no such folder" if not folder.exists() else f"no run (no {files.TRIALS} in it)"
+        hint = f"; run folders in it: {', '.join(runs)}" if runs else ""
+        what = (
+            f"not a run folder (no {files.TRIALS} in it)" if folder.exists() else "no such folder"
+        )
         raise UserError(f"{folder}: {what}{hint}")
     while True:
         written = _identity(folder / files.TRIALS)
         trials = _read_table(folder / files.TRIALS, TRIAL_COLUMNS)
         history = _read_table(folder / files.HISTORY, HISTORY_COLUMNS)
         journal = files.read_lines(folder / files.JOURNAL)
-        # Else the journal is not about the tables that were read.
+        # If the tables were replaced meanwhile, the journal does not continue what was read.
         if written == _identity(folder / files.TRIALS):
             break
     if journal:
@@ -366,7 +341,7 @@ def load_results(folder: str | Path) -> Results:
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    """Differs after the file was replaced."""
+    """A value that changes when the file is replaced."""
     status = path.stat()
     return status.st_ino, status.st_mtime_ns
 
@@ -374,7 +349,7 @@ def _identity(path: Path) -> tuple[int, int]:
 def _with_journal(
     trials: pd.DataFrame, history: pd.DataFrame, lines: Iterable[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The tables with what a journal says; some of it may be in the tables already."""
+    """The tables with a journal's changes, some of which they may contain already."""
     others = [name for name in trials if name not in TRIAL_COLUMNS]
     known = {row["trial_id"]: row for row in rows(trials)}
     reports = rows(history)
@@ -388,26 +363,26 @@ def _with_journal(
     return _typed(frame, TRIAL_COLUMNS), _typed(pd.DataFrame(reports), HISTORY_COLUMNS)
 
 
-def _read_table(path: Path, columns: dict[str, str]) -> pd.DataFrame:
+def _read_table(path: Path, columns: Mapping[str, Column]) -> pd.DataFrame:
     try:
-        # Read once: given a path, pandas opens it twice, and a rewrite may come in between. On this
-        # thread: one of pyarrow's that still held Python's file object aborted the exit at times.
+        # Given a path, pandas opens it twice, and the file may be replaced in between. Threads of
+        # pyarrow that still held Python's file object at exit aborted it at times.
         table = pq.ParquetFile(pa.BufferReader(path.read_bytes())).read(use_threads=False)
-        # An earlier version's table lacks columns.
+        # A table of an older version lacks columns.
         return _typed(table.to_pandas(use_threads=False), columns)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
 
 
-def _typed(frame: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
-    """The documented columns first and with their types, then all others."""
+def _typed(frame: pd.DataFrame, columns: Mapping[str, Column]) -> pd.DataFrame:
+    """The frame with the documented columns first, in their types, then all others."""
     others = [name for name in frame if name not in columns]
     frame = frame.reindex(columns=[*columns, *others])
-    return frame.astype(columns)
+    return frame.astype({name: column.type for name, column in columns.items()})
 
 
 def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """A dictionary a row of a table, missing values left out."""
+    """A dictionary for each row of a table, without missing values."""
     return [
         {name: value for name, value in row.items() if not is_missing(value)}
         for row in frame.to_dict("records")

@@ -11,7 +11,7 @@ from ray.tune import Callback
 from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY
 
 from raygpt.errors import UserError
-from raygpt.recipe.schema import Recipe
+from raygpt.recipe.json_text import read_recipe_json
 from raygpt.recipe.writer import recipe_to_yaml
 from raygpt.results import files
 from raygpt.results.tables import RunTables
@@ -51,7 +51,7 @@ class Recorder(Callback):
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info) -> None:
         config = trial.config
-        seed = Recipe.model_validate_json(config["recipe"]).training.seed
+        seed = read_recipe_json(config["recipe"]).training.seed
         self._tables.begin_trial(
             config["trial"],
             seed,
@@ -78,7 +78,7 @@ class Recorder(Callback):
 
     def _write_best(self, trial: Any) -> None:
         config = trial.config
-        recipe = Recipe.model_validate_json(config["recipe"])
+        recipe = read_recipe_json(config["recipe"])
         row = self._tables.trial(config["trial"])
         text = (
             f"# Trial {config['trial']}: {row[METRIC]:.4f} bits per byte at "

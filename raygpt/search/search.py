@@ -55,7 +55,9 @@ def run_search(
     recipe = search_file.baseline()
     tokens = PreparedTokens.of(dataset, search_file)
     tables = RunTables(
-        folder, search_file.ranges, dataset.fingerprints(recipe.data.validation_tokens)
+        folder,
+        search_file.ranges,
+        dataset.fingerprints(recipe.data.validation_tokens, recipe.data.context),
     )
     study = open_study(folder / files.STUDY, search_file.name)
     unfinished = settle_study(study, {row["trial_id"]: row for row in tables.trials})
@@ -76,7 +78,7 @@ def run_search(
         searcher = make_searcher(str(storage / session))
         recorder = Recorder(tables, progress, last_rung=len(search.rungs) - 1, ended=searcher.ended)
         tuner = tune.Tuner(
-            trainable(needed, tokens),
+            trainable(needed, tokens, search_file.own),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=scheduler,

@@ -16,12 +16,14 @@ from ray.train import Checkpoint, RunConfig, ScalingConfig
 from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 from ray.tune.integration.ray_train import TuneReportCallback
 
+from raygpt.recipe.json_text import read_recipe_json, recipe_to_json
+from raygpt.recipe.own_model import OwnModel
 from raygpt.recipe.schema import Recipe
 from raygpt.search.cluster import Placement
 from raygpt.search.preparation import PreparedTokens
 from raygpt.training.hardware import return_freed_memory
 from raygpt.training.loop import TrainingDiverged, TrainingRun
-from raygpt.training.workers import worker_rank
+from raygpt.training.parallel import worker_rank
 
 ALIVE = "alive"
 """Says nothing but that a trial lives: steps made since it began, in a report of its own."""
@@ -41,7 +43,7 @@ def trial_config(
     """
     return {
         "trial": trial_id,
-        "recipe": recipe.model_dump_json(),
+        "recipe": recipe_to_json(recipe),
         "workers": needed.workers,
         "cpus": needed.cpus,
         "gpus": needed.gpus,
@@ -50,9 +52,15 @@ def trial_config(
     }
 
 
-def trainable(needed: Placement, tokens: PreparedTokens) -> Any:
-    """The Tune trainable of a search, with the resources that Tune is to hold for each trial."""
-    function = tune.with_parameters(train_trial, tokens=tokens)
+def trainable(needed: Placement, tokens: PreparedTokens, own: OwnModel | None = None) -> Any:
+    """The Tune trainable of a search, with the resources that Tune is to hold for each trial.
+
+    Args:
+        needed: resources of a trial.
+        tokens: of the search.
+        own: the user's own model, whose file trials on other machines may not have.
+    """
+    function = tune.with_parameters(train_trial, tokens=tokens, own=own)
     if needed.workers == 1:
         return tune.with_resources(function, {"CPU": needed.cpus, "GPU": needed.gpus})
     # The workers get a placement group of their own from Ray Train. The driver only waits for
@@ -61,7 +69,7 @@ def trainable(needed: Placement, tokens: PreparedTokens) -> Any:
     return tune.with_resources(function, driver)
 
 
-def train_trial(config: dict[str, Any], tokens: PreparedTokens) -> None:
+def train_trial(config: dict[str, Any], tokens: PreparedTokens, own: OwnModel | None) -> None:
     """The Tune function. One worker trains in this very process, several in a worker group."""
     group = config["workers"] > 1
     # Workers wait at each report until Train's controller has looked: by default every 2 seconds.
@@ -76,7 +84,7 @@ def train_trial(config: dict[str, Any], tokens: PreparedTokens) -> None:
         ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
     trainer = ray.train.torch.TorchTrainer(
         train_worker,
-        train_loop_config=config | {"tokens": tokens},
+        train_loop_config=config | {"tokens": tokens, "own": own},
         scaling_config=ScalingConfig(
             # Zero is Ray Train's local mode: no process to start for each trial.
             num_workers=config["workers"] if group else 0,
@@ -98,7 +106,7 @@ def train_worker(config: dict[str, Any]) -> None:
     """The training loop of one worker of a trial."""
     # In local mode the trial's session is Tune's, in a worker group it is Train's.
     send = ray.train.report if config["workers"] > 1 else tune.report
-    recipe = Recipe.model_validate_json(config["recipe"])
+    recipe = read_recipe_json(config["recipe"], config["own"])
     run = TrainingRun(recipe, config["tokens"].open(), ray.train.torch.get_device())
     try:
         if config["checkpoint"]:
@@ -110,9 +118,10 @@ def train_worker(config: dict[str, Any]) -> None:
                 metrics["rung_time"] = rung_time(report.rung, recipe.search.reduction_factor)
             with tempfile.TemporaryDirectory() as folder:
                 checkpoint = None
-                if report.checkpoint_due and worker_rank() == 0:
+                if report.checkpoint_due:
                     run.save(Path(folder))
-                    checkpoint = Checkpoint.from_directory(folder)
+                    if worker_rank() == 0:
+                        checkpoint = Checkpoint.from_directory(folder)
                 send(metrics, checkpoint=checkpoint)
     except TrainingDiverged as error:
         send({"diverged": str(error)})

@@ -8,7 +8,6 @@ import optuna
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from raygpt.errors import UserError
-from raygpt.recipe.fields import FIELDS, read_value
 from raygpt.recipe.ranges import Choice, Range
 from raygpt.recipe.search_file import SearchFile, load_search_file
 from raygpt.results import files
@@ -64,9 +63,12 @@ def earlier_runs(search_file: SearchFile) -> list[Results]:
 
 def _differences(earlier: SearchFile, now: SearchFile) -> Iterator[str]:
     """What makes the figures of two searches incomparable."""
-    for key in FIELDS:
+    if earlier.own != now.own and earlier.fixed["model.module"] == now.fixed["model.module"]:
+        yield f"the file of model.module ({now.own.path}) has changed"
+    for key in dict.fromkeys([*earlier.schema.fields, *now.schema.fields]):
         there, here = (
-            "searched" if key in search.ranges else search.fixed[key] for search in (earlier, now)
+            "searched" if key in search.ranges else search.fixed.get(key)
+            for search in (earlier, now)
         )
         decides = key not in MAY_DIFFER and (key == DECIDES or not key.startswith("search."))
         if there != here and (decides or "searched" in (there, here)):
@@ -93,7 +95,9 @@ def seed_study(study: optuna.Study, search_file: SearchFile) -> list[str]:
         counts: Counter[str] = Counter()
         rows = results.trials[results.trials["confirms"].isna()]
         for row in rows.to_dict("records"):
-            values = {key: read_value(key, row[key]) for key in search_file.ranges}
+            values = {
+                key: search_file.schema.read_value(key, row[key]) for key in search_file.ranges
+            }
             if row["status"] not in STATES:
                 counts["failed or unfinished"] += 1
             elif not all(found.contains(values[key]) for key, found in search_file.ranges.items()):

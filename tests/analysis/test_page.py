@@ -9,9 +9,10 @@ import pytest
 from filelock import FileLock
 
 from raygpt.analysis.blocks import Pictures, Table
+from raygpt.analysis.headlines import verdict
 from raygpt.analysis.page import MARK, render_report
 from raygpt.analysis.run import load_results
-from raygpt.analysis.sections import cost, verdict, won
+from raygpt.analysis.sections import cost, won
 from raygpt.results.tables import RunTables
 
 SECTIONS = ["asked", "won", "cost", "importance", "region", "trials", "failures", "next"]
@@ -79,15 +80,15 @@ def test_how_far_the_best_is_ahead(page, hundred):
     completed = hundred.trials.query("status == 'completed'")["bits_per_byte"].sort_values()
     ahead = completed.iloc[1] - completed.iloc[0]
     words = text_of(page, "won")
-    assert f"{ahead:.4f} bits per byte fewer than the next, of one run each" in words
+    assert f"{ahead:.4f} bits per byte fewer than the second best, one run each" in words
 
 
 def test_a_lead_over_the_baseline_is_said_once(hundred):
     completed = hundred.trials.query("status == 'completed'").sort_values("bits_per_byte")
     two = completed[completed["baseline"] | (completed["trial_id"] == hundred.best["trial_id"])]
-    words = [str(block) for block in won(dataclasses.replace(hundred, trials=two))]
+    words = [str(block) for block in won.blocks(dataclasses.replace(hundred, trials=two))]
     assert "fewer than the baseline" in words[0]
-    assert "than the next" not in words[0]
+    assert "than the second best" not in words[0]
 
 
 def test_what_stopping_saved_is_net_of_cooldowns(page, hundred):
@@ -98,8 +99,8 @@ def test_what_stopping_saved_is_net_of_cooldowns(page, hundred):
     spent = stopped * rung + completed * (budget + cooldown)
     whole = (stopped + completed) * budget
     assert (
-        f"{stopped} trials stopped early: the {stopped + completed} together trained on "
-        f"{1 - spent / whole:.0%} less than the {whole:,} tokens"
+        f"{stopped} trials stopped early: the {stopped + completed} trials that ended trained on "
+        f"{1 - spent / whole:.0%} fewer tokens than the {whole:,} that"
     ) in text_of(page, "cost")
 
 
@@ -113,19 +114,19 @@ def test_breaks_of_a_run_do_not_count_as_its_time(hundred):
         + pd.to_timedelta([40, 100, 90, 3740], "s").as_unit("us"),
     )
     trials = hundred.trials.head(2).assign(seconds=[100.0, 130.0])
-    table = next(cost(dataclasses.replace(hundred, history=history, trials=trials)))
+    table = next(cost.blocks(dataclasses.replace(hundred, history=history, trials=trials)))
     rows = {row[0]: row[1] for row in table.rows}
-    assert rows["time in which trials ran"] == "2.5 minutes"
+    assert rows["elapsed time"] == "2.5 minutes"
     assert rows["time of all trials together (1.5 at a time)"] == "3.8 minutes"
 
 
 def test_the_values_of_the_best_stand_beside_those_of_all(page, hundred):
     tried = hundred.trials["model.dropout"]
     best = hundred.trials.query("status == 'completed'").nsmallest(5, "bits_per_byte")
-    ranges = (f"{each.min():.3g} to {each.max():.3g}" for each in (best["model.dropout"], tried))
+    ranges = (f"{each.min():.4g} to {each.max():.4g}" for each in (best["model.dropout"], tried))
     words = text_of(page, "region")
     assert "the best 5 trials all 100 trials" in words
-    assert f"dropout {hundred.best['model.dropout']:.3g} {' '.join(ranges)}" in words
+    assert f"dropout {hundred.best['model.dropout']:.4g} {' '.join(ranges)}" in words
 
 
 def test_confirmed_runs_are_what_wins(confirmed):
@@ -140,7 +141,7 @@ def test_confirmed_runs_are_what_wins(confirmed):
     assert "It is not shown to be better" not in page  # than the baseline, it is
     # The figures of the search are in tables of their own, in their own order.
     own = run.trials[run.trials["confirms"].isna()].set_index("trial_id")
-    further, search = (block.rows for block in won(run) if isinstance(block, Table))
+    further, search = (block.rows for block in won.blocks(run) if isinstance(block, Table))
     assert [row[0] for row in further] == [run.best["trial_id"], "0000"]
     assert [row[-1] for row in further] == [
         f"{own['bits_per_byte'][row[0]]:.4f}" for row in further
@@ -149,7 +150,7 @@ def test_confirmed_runs_are_what_wins(confirmed):
     figures = [f"{score:.4f}" for score in at_the_end["bits_per_byte"]]
     assert [row[2] for row in search][: len(figures)] == figures
     assert "In the search every trial had the seed 0" in words
-    assert "differences as small as the former are noise" in text_of(page, "region")
+    assert "Differences as small as the standard deviation are noise" in text_of(page, "region")
 
 
 def test_what_the_best_is_not_shown_to_beat(confirmed, tmp_path):
@@ -221,7 +222,9 @@ def test_a_training_run(copied, tmp_path):
     tables.end_trial("0000", "completed")
     tables.flush()
     page = render_report(load_results(folder))
-    assert "Nothing was searched: 1 run of the recipe made" in text_of(page, "asked")
+    assert "Nothing was searched: 1 run of the recipe made trained a model" in text_of(
+        page, "asked"
+    )
     assert "2.4000 bits per byte, the run, at 1,200,128 tokens" in text_of(page, "won")
     assert "confirm" not in text_of(page, "next")
     assert f"raygpt.train {folder / 'search.yaml'}" in text_of(page, "next")

@@ -10,7 +10,7 @@ from benchmarks.learning_curves import (
     final_value,
     sigma,
 )
-from benchmarks.search_efficiency import REGIMES, SEARCHED
+from benchmarks.search_methods import REGIMES, SEARCHED
 from raygpt.recipe import budget
 from raygpt.recipe.search_file import load_search_file
 from raygpt.search.scheduler import METRIC
@@ -26,7 +26,7 @@ SAFE = {
 WILD = SAFE | {"training.learning_rate": 4e-3, "training.warmup": 0.002}
 
 
-def recipe(values=SAFE, regime="noise of the rate", *overrides):
+def recipe(values=SAFE, regime="learning-rate noise", *overrides):
     return load_search_file(SEARCHED, overrides=(*REGIMES[regime], *overrides)).recipe(values)
 
 
@@ -35,7 +35,7 @@ def reports(found, seed=0, **options):
 
 
 def with_seed(wanted, found, **options):
-    """The reports of the first seed with which the run diverges, or does not."""
+    """The reports with the first seed for which the run diverges, or does not."""
     for seed in range(100):
         said = reports(found, seed, **options)
         if ("diverged" in said[-1][1]) == wanted:
@@ -65,12 +65,12 @@ def test_between_rungs_it_reports_as_training_does():
     assert said[-1][0] == tokens_trained(found, len(found.search.rungs) - 1)
 
 
-def test_the_same_seed_says_the_same_and_another_one_differs():
+def test_the_same_seed_gives_the_same_reports_and_another_seed_others():
     assert reports(recipe(), 3) == reports(recipe(), 3)
     assert reports(recipe(), 3) != reports(recipe(), 4)
 
 
-def test_the_noise_at_the_end_is_sigma_about_the_final_value():
+def test_the_noise_at_the_end_has_standard_deviation_sigma():
     found = recipe(SAFE, "under-trained")
     measured = [reports(found, seed)[-1][1].get(METRIC) for seed in range(150)]
     measured = [value for value in measured if value]
@@ -86,7 +86,7 @@ def test_a_high_rate_with_a_short_warmup_diverges():
     assert set(figures) == {"diverged"}
 
 
-def test_who_does_not_see_it_trains_on_as_a_guess():
+def test_without_a_check_a_diverged_run_goes_on_with_the_value_of_guessing():
     found = recipe(WILD)
     for seed in range(20):
         seen, unseen = (reports(found, seed, sees_divergence=sees) for sees in (True, False))
@@ -98,16 +98,16 @@ def test_who_does_not_see_it_trains_on_as_a_guess():
         raise AssertionError
 
 
-def test_annealing_takes_the_noise_of_the_rate_away():
+def test_annealing_removes_learning_rate_noise():
     found = recipe()
     steps = budget.steps(found)
     held, decaying, annealed = (expected_loss(found, s * steps, steps)[1] for s in (0.5, 0.8, 1))
     assert held > 2 * decaying > 10 * annealed > 0
-    # In a cooldown to a rung it is gone as early as there.
+    # A cooldown to a rung removes it already there.
     assert expected_loss(found, steps / 3, steps / 3)[1] < held / 10
 
 
-def test_progress_needs_steps_at_a_rate():
+def test_the_loss_falls_with_the_steps():
     found = recipe()
     steps = budget.steps(found)
     losses = [expected_loss(found, share * steps, steps)[0] for share in (0.1, 0.3, 0.5, 1)]

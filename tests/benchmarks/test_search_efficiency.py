@@ -6,17 +6,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import search_efficiency
-from benchmarks.search_efficiency import (
-    METHODS,
-    REGIMES,
-    SEARCHED,
-    STOCK,
-    best_value,
-    finished,
-    measure,
-    recipe_of,
-    simulate,
-)
+from benchmarks.search_efficiency import best_value, finished, measure, recipe_of, simulate
 from benchmarks.search_efficiency_report import (
     as_markdown,
     formatted,
@@ -24,6 +14,7 @@ from benchmarks.search_efficiency_report import (
     summary,
     verdict,
 )
+from benchmarks.search_methods import METHODS, REGIMES, SEARCHED, STOCK
 from raygpt.recipe import budget
 from raygpt.recipe.search_file import load_search_file
 from raygpt.search.estimate import plan_search
@@ -31,7 +22,7 @@ from raygpt.search.scheduler import METRIC
 from raygpt.training.segments import tokens_trained
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-NOISY, SHORT = REGIMES
+NOISY, SHORT = "learning-rate noise", "under-trained"
 
 
 def run(regime, method, trials, seed=1):
@@ -41,8 +32,8 @@ def run(regime, method, trials, seed=1):
     return search_file, full, simulate(search_file, method in STOCK, seed, trials * full)
 
 
-def test_the_noise_of_the_rate_misleads_mid_run_and_nothing_else():
-    noisy, short = (rank_correlations(regime, configurations=40) for regime in REGIMES)
+def test_learning_rate_noise_misleads_mid_run_values_only():
+    noisy, short = (rank_correlations(regime, configurations=40) for regime in (NOISY, SHORT))
     assert noisy.loc["raw", "at 1/3"] < 0.1
     assert noisy.loc["cooldown", "at 1/3"] > 0.7
     assert noisy.loc["average", "at 1/3"] > 0.7
@@ -63,10 +54,10 @@ def test_every_token_is_counted(method):
     assert simulation.tokens() == pytest.approx(6 * full)
 
 
-def test_a_search_says_how_long_it_took(monkeypatch):
+def test_an_outcome_counts_the_tokens_until_one_sigma(monkeypatch):
     monkeypatch.setattr(search_efficiency, "best_value", lambda regime: 10.0)
     outcome = measure(SHORT, "random in full", seed=1, trials=12)
-    # Of eight trials at once, one is the first to come to the end.
+    # The first to complete is one of eight trials at once.
     assert 1 < outcome.tokens <= 8
     assert outcome.excess < 0
     monkeypatch.setattr(search_efficiency, "best_value", lambda regime: 0.0)
@@ -75,7 +66,7 @@ def test_a_search_says_how_long_it_took(monkeypatch):
     assert outcome.excess > 1
 
 
-def test_the_best_of_the_space_is_better_than_any_at_random():
+def test_the_best_value_of_the_space_is_better_than_random_trials():
     search_file, _, simulation = run(SHORT, "random in full", trials=20)
     values = [
         search_efficiency.final_value(recipe_of(trial, search_file)) for trial in simulation.trials
@@ -84,7 +75,7 @@ def test_the_best_of_the_space_is_better_than_any_at_random():
 
 
 @pytest.mark.parametrize("rungs", ["[1/3, 1]", "[1/9, 1/3, 1]"])
-def test_a_search_takes_what_was_planned(rungs):
+def test_a_search_spends_the_planned_tokens(rungs):
     spent = []
     for seed in range(8):
         overrides = (*REGIMES[NOISY], "search.trials=16", f"search.rungs={rungs}")
@@ -97,7 +88,7 @@ def test_a_search_takes_what_was_planned(rungs):
 
 
 def outcomes(**tokens):
-    """Of searches with these tokens, by method."""
+    """Outcomes of searches that spent these tokens, by method."""
     return pd.DataFrame(
         {
             "regime": SHORT,
@@ -113,7 +104,7 @@ def outcomes(**tokens):
     )
 
 
-def test_the_summary():
+def test_summary():
     inf = math.inf
     found = summary(
         outcomes(
@@ -133,13 +124,16 @@ def test_the_summary():
     assert text.splitlines()[4].startswith("| TPE in full | 5 | – | – | – |")
 
 
-def test_who_is_sooner_is_named():
+def test_the_verdict_names_the_methods_that_are_sooner():
     slow, soon, never = [9, 8, 7], [3, 2, 1], [np.inf] * 3
     assert "No other" in verdict(summary(outcomes(**{"raygpt": soon, "random in full": slow})))
     text = verdict(summary(outcomes(**{"raygpt": slow, "random in full": soon, "x": never})))
-    assert "**random in full** came there after 2 full budgets (median)" in text
+    assert "**random in full** was within one sigma after 2 full budgets (median)" in text
     assert "**x**" not in text
     text = verdict(
         summary(outcomes(**{"raygpt": never, "random in full": never, "x": [*never, 1]}))
     )
-    assert "**x** came there only in 25% of searches, raygpt only in 0% of searches" in text
+    assert (
+        "**x** was within one sigma only in 25% of searches, raygpt was within one sigma only in 0%"
+        in text
+    )

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from raygpt.data.batches import validation_windows
 from raygpt.data.corpora import jsonl
 from raygpt.data.dataset import Dataset, TokenStream
 from raygpt.data.prepare import prepare
@@ -78,11 +79,28 @@ def test_documents_come_back_whole(dataset):
 
 
 def test_the_validation_set_is_told_apart_by_its_text(dataset):
-    whole = dataset.fingerprints(10**9)
-    assert dataset.fingerprints(len(dataset.validation)) == whole
-    some = dataset.fingerprints(100)
+    whole = dataset.fingerprints(10**9, 16)
+    assert dataset.fingerprints(len(dataset.validation), 16) == whole
+    some = dataset.fingerprints(100, 16)
     assert some["data"] == whole["data"]
     assert some["validation_set"] != whole["validation_set"]
+
+
+@pytest.mark.parametrize("context", [8, 16, 100])
+@pytest.mark.parametrize("wanted", [100, 101, 10**9])
+def test_the_scored_tokens_are_those_of_the_validation_windows(dataset, context, wanted):
+    windows = validation_windows(dataset.validation, context, wanted)
+    _, targets = windows.sequences(0, len(windows))
+    scored = targets[targets != dataset.tokenizer.end_of_document]
+    found = dataset.fingerprints(wanted, context)
+    assert found["context"] == context
+    assert found["scored_tokens"] == len(scored) < targets.numel()
+    assert found["scored_bytes"] == len(dataset.tokenizer.decode(scored.numpy()).encode())
+
+
+def test_a_validation_set_of_less_than_a_window_has_nothing_to_score(dataset):
+    found = dataset.fingerprints(10, 16)
+    assert (found["scored_tokens"], found["scored_bytes"]) == (0, 0)
 
 
 def test_a_folder_without_data_is_refused(tmp_path):

@@ -199,7 +199,7 @@ def test_what_decides_the_tokens_decides_the_folder(corpus, texts, tmp_path):
     ]
     datasets = [made(**{"corpus": corpus, "cache": tmp_path} | change) for change in changes]
     assert len({dataset.folder for dataset in datasets}) == len(changes)
-    prints = [dataset.fingerprints(300) for dataset in datasets]
+    prints = [dataset.fingerprints(300, 16) for dataset in datasets]
     assert len({found["data"] for found in prints}) == len(changes)
     # The same articles are held out for a larger tokenizer, and 300 of its tokens reach further.
     assert len({found["validation_set"] for found in prints}) == len(changes)
@@ -207,7 +207,9 @@ def test_what_decides_the_tokens_decides_the_folder(corpus, texts, tmp_path):
 
 def test_the_validation_set_is_known_by_its_text(corpus, whole, tmp_path):
     small = made(corpus, tmp_path, 1, 300)
-    assert small.fingerprints(300) == whole.fingerprints(300) != whole.fingerprints(301)
+    assert small.fingerprints(300, 16) == whole.fingerprints(300, 16)
+    other = whole.fingerprints(301, 16)
+    assert other["validation_set"] != whole.fingerprints(300, 16)["validation_set"]
 
 
 def test_the_tokenizer_is_trained_on_the_training_side_only(whole, tmp_path, corpus, texts):

@@ -47,7 +47,7 @@ def test_a_start_makes_another_range():
         ({"loguniforn": [1, 2]}, 'did you mean "loguniform"'),
         ({"uniform": [0, 1], "int": [0, 1]}, "uniform and int at once"),
         ({"uniform": [0, 1], "setp": 0.1}, 'did you mean "step"'),
-        ({"loguniform": [1, 2], "step": 1}, "no option of loguniform; allowed here: start"),
+        ({"loguniform": [1, 2], "step": 1}, "not an option of loguniform; allowed here: start"),
         ({"uniform": [0.2, 0.1]}, "0.2 is not below 0.1"),
         ({"uniform": [1, 1]}, "1 is not below 1"),
         ({"uniform": [1]}, "takes two bounds"),
@@ -77,12 +77,12 @@ def test_a_start_makes_another_range():
         ({"choice": [1, 2], "start": True}, "cannot start at True"),
     ],
 )
-def test_what_is_no_range(written, message):
+def test_invalid_ranges(written, message):
     with pytest.raises(RecipeError, match=message):
         read_range(written)
 
 
-def test_extremes_are_every_value_of_what_is_short_and_the_ends_of_what_is_long():
+def test_extremes_are_all_values_of_a_short_range_and_the_ends_of_a_long_one():
     assert Choice(("a", "b", "c")).extremes() == ("a", "b", "c")
     assert Int(2, 9, step=3).extremes() == (2, 5, 8)
     assert Int(0, 99).extremes() == tuple(range(100))
@@ -110,9 +110,62 @@ def test_extremes_are_every_value_of_what_is_short_and_the_ends_of_what_is_long(
         (Choice((0.3, 0.1)), 0.3),
     ],
 )
-def test_the_middle_is_a_value_that_can_come_up(found, middle):
+def test_the_middle_is_a_value_of_the_range(found, middle):
     assert found.middle == pytest.approx(middle, rel=1e-12)
     assert found.contains(found.middle)
+
+
+THIRD = 1 / 3
+
+
+@pytest.mark.parametrize(
+    ("found", "proposed", "point"),
+    [
+        (Uniform(0.0, 1.0, step=0.1), 0.1 + 0.2, 0.3),
+        (Uniform(0.0, 1.0, step=0.1), 7 * 0.1, 0.7),
+        (Uniform(0.1, 1.0, step=0.3), 0.1 + 3 * 0.3, 1.0),
+        (Uniform(0.0, 1.0, step=0.3), 1.0, 0.9),
+        (Uniform(-0.3, 0.3, step=0.1), -0.2 + 0.1, -0.1),
+        (Uniform(0.0, 1.0), THIRD, 0.3333),
+        (Uniform(0.0, 1.0), 0.00123456, 0.001235),
+        (Uniform(0.0, 1.0), 0.0, 0.0),
+        (Uniform(-1.0, 0.0), -THIRD, -0.3333),
+        (Uniform(0.0, THIRD), 0.33333, 0.3333),
+        (Uniform(THIRD, 1.0), 0.33334, THIRD),
+        (Uniform(0.0, 0.12346), 0.123459, 0.1235 - 0.00004),
+        (Uniform(0.0, 1.0, start=0.123456), 0.123456, 0.123456),
+        (Uniform(0.9, 0.999), 0.9876543, 0.9877),
+        # Four digits would leave ten values.
+        (Uniform(0.999, 0.9999), 0.99912345, 0.999123),
+        (LogUniform(1e-4, 1e-2), 0.000123456, 0.0001235),
+        (LogUniform(1e-4, 1e-2), 0.009999999, 0.01),
+        (LogUniform(1.0, 1e6), 123_456.0, 123_500.0),
+        (LogUniform(2.00004e-4, 4e-3), 2.00005e-4, 2.00004e-4),
+        (Int(2, 12, step=2), 6.0, 6),
+        (Int(2, 9, step=3), 9, 8),
+        (Int(1, 10**18), 10**18 - 1, 10**18 - 1),
+        (Int(1, 64, log=True), 8, 8),
+        (Choice((0, 0.1)), 0.0, 0),
+        (Choice(("a", True)), True, True),
+    ],
+)
+def test_grid_points(found, proposed, point):
+    assert found.grid_point(proposed) == point
+    assert type(found.grid_point(proposed)) is type(point)
+    assert found.contains(point)
+    assert found.grid_point(point) == point
+
+
+@pytest.mark.parametrize("found", [found for _, found in WRITTEN], ids=str)
+def test_extremes_middle_and_start_are_grid_points(found):
+    values = [*found.extremes(), found.middle]
+    values += [] if found.start is None else [found.start]
+    assert [found.grid_point(value) for value in values] == values
+
+
+def test_a_choice_has_no_point_for_another_value():
+    with pytest.raises(RecipeError, match="does not have 1 among its values"):
+        Choice((True, 2)).grid_point(1)
 
 
 def test_contains():
@@ -134,10 +187,17 @@ def test_contains():
 
 
 class Asked:
-    """Stands for an Optuna trial: remembers what it was asked."""
+    """Stands for an Optuna trial: proposes one value, and remembers what it was asked."""
+
+    def __init__(self, value):
+        self.value = value
 
     def __getattr__(self, method):
-        return lambda *args, **kwargs: (method, args, kwargs)
+        def suggest(*args, **kwargs):
+            self.asked = (method, args, kwargs)
+            return self.value
+
+        return suggest
 
 
 @pytest.mark.parametrize(
@@ -152,7 +212,9 @@ class Asked:
     ],
 )
 def test_what_optuna_is_asked(found, asked):
-    assert found.suggest(Asked(), "x") == asked
+    trial = Asked(found.middle)
+    assert found.suggest(trial, "x") == found.middle
+    assert trial.asked == asked
 
 
 @pytest.mark.parametrize("found", [found for _, found in WRITTEN], ids=str)
@@ -162,4 +224,7 @@ def test_optuna_proposes_what_the_range_contains(found):
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     proposed = [found.suggest(study.ask(), "x") for _ in range(20)]
     assert all(found.contains(value) for value in proposed)
+    assert all(found.grid_point(value) == value for value in proposed)
+    floats = [value for value in proposed if isinstance(value, float)]
+    assert all(float(f"{value:.4g}") == value for value in floats)
     assert len(set(proposed)) > 1

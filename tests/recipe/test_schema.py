@@ -1,3 +1,4 @@
+import json
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def test_a_recipe_needs_only_its_budget_and_peak_rate():
     assert made.training.tokens == 300_000_000
     assert made.training.learning_rate == 0.0006
     assert made.training.batch_tokens == 256_000
-    assert made.training.betas == (0.9, 0.95)
+    assert (made.training.beta1, made.training.beta2) == (0.9, 0.95)
     assert made.training.report_every == Fraction(1, 20)
     assert made.search.rungs == (Fraction(1, 3), Fraction(1))
     assert (made.model.d_model, made.model.n_layers, made.model.n_heads) == (768, 12, 8)
@@ -112,8 +113,8 @@ def test_rungs(rungs):
         (Training, {"warmup": 1}),
         (Training, {"hold": 1.1}),
         (Training, {"final_learning_rate": -0.1}),
-        (Training, {"betas": [0.9, 1]}),
-        (Training, {"betas": 0.9}),
+        (Training, {"beta1": 1}),
+        (Training, {"beta2": -0.1}),
         (Training, {"gradient_clipping": 0}),
         (Training, {"seed": -1}),
         (Training, {"precision": "fp16"}),
@@ -137,14 +138,34 @@ def test_rungs(rungs):
         (Search, {"concurrent": 0}),
     ],
 )
-def test_what_a_section_refuses(section, given):
+def test_invalid_settings(section, given):
     needed = {"tokens": "1M", "learning_rate": 1e-3} if section is Training else {}
     with pytest.raises(ValidationError) as error:
         section(**{**needed, **given})
     assert [place["loc"][0] for place in error.value.errors()] == list(given)
 
 
-def test_a_worker_has_a_core_in_recipes_from_before_it_was_said():
+def test_older_recipes_have_betas():
+    older = recipe().model_dump()
+    del older["training"]["beta1"], older["training"]["beta2"]
+    older["training"]["betas"] = (0.8, 0.99)
+    assert Recipe(**older) == recipe(beta1=0.8, beta2=0.99)
+    assert Recipe.model_validate_json(json.dumps(older, default=str)) == Recipe(**older)
+    for betas in (0.9, [0.9], [0.9, 0.95, 0.99]):
+        with pytest.raises(ValidationError, match=r"betas|two numbers"):
+            recipe(betas=betas)
+    with pytest.raises(ValidationError, match="less than 1"):
+        recipe(betas=[0.9, 1])
+    with pytest.raises(ValidationError, match="betas is the old form of beta1 and beta2"):
+        recipe(betas=[0.9, 0.95], beta2=0.9)
+
+
+def test_trials_are_stopped_unless_all_train_their_whole_budget():
+    assert Search(scheduler="asha").stops_trials
+    assert not Search(scheduler="fifo").stops_trials
+
+
+def test_older_recipes_have_null_for_one_core():
     assert Search(cpus_per_worker=None) == Search() == Search(cpus_per_worker=1)
 
 
@@ -154,6 +175,6 @@ def test_gpus_of_a_worker(gpus):
 
 
 @pytest.mark.parametrize("name", ["a/b", "", "..", "-x", "a b", "x" * 101, 5])
-def test_names_that_name_no_folder(name):
+def test_names_that_cannot_be_folders(name):
     with pytest.raises(ValidationError):
         Recipe(name=name, training=recipe().training)

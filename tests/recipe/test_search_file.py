@@ -1,7 +1,8 @@
-import math
+import json
 import pickle
 import time
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import pytest
 
@@ -104,7 +105,7 @@ def test_overrides_come_last(search):
 def test_an_override_can_give_what_the_file_lacks(written):
     path = written("training: {tokens: 3G}")
     assert refused(path) == [
-        f"{path}: training.learning_rate: is missing; every recipe needs it: The rate at its peak."
+        f"{path}: training.learning_rate: is missing; every recipe needs it: Peak learning rate."
     ]
     found = load_search_file(path, overrides=["training.learning_rate=1e-3"])
     assert found.single_recipe().training.tokens == 3 * 10**9
@@ -132,11 +133,11 @@ def test_recipe_takes_a_value_for_every_range(search):
         found.recipe({**values, "training.batch_tokens": 100})
 
 
-def test_where_a_search_starts(search):
+def test_the_first_values_of_a_search(search):
     assert load_search_file(search).start_values() == {
         "model.dropout": 0.1,
         "training.batch_tokens": 256_000,
-        "training.learning_rate": pytest.approx(math.sqrt(2e-4 * 4e-3)),
+        "training.learning_rate": 0.0008944,
     }
     rate = "training.learning_rate={loguniform: [2e-4, 4e-3], start: 6e-4}"
     found = load_search_file(search, "mini", [rate])
@@ -185,6 +186,17 @@ def test_a_search_travels_between_processes(search):
     assert pickle.loads(pickle.dumps(found)) == found
 
 
+def test_seeds_of_one_recipe_are_never_stopped(search, written):
+    assert load_search_file(search).search.stops_trials
+    fixed = ["model.dropout=0", "training.learning_rate=1e-3", "search.scheduler=asha"]
+    found = load_search_file(search, "mini", fixed)
+    assert found.fixed["search.scheduler"] == "fifo"
+    assert not found.search.stops_trials
+    assert not found.single_recipe().search.stops_trials
+    kept = found.to_yaml().replace("scheduler: fifo", "scheduler: asha")
+    assert load_search_file(written(kept)) == found
+
+
 def test_one_recipe_has_no_ranges(search):
     with pytest.raises(RecipeError, match="--set") as error:
         load_search_file(search, "mini").single_recipe()
@@ -203,7 +215,7 @@ MISTAKES = [
     ("model: {learning_rate: 1e-3}", "model.learning_rate", "1e-3", '"training.learning_rate"'),
     ("data: {tokens: 5M}", "data.tokens", "5M", '"training.tokens"'),
     ("dropout: 0.1", "dropout", "0.1", '"model.dropout"'),
-    ("model: 768", "model", "768", "keys and values"),
+    ("model: 768", "model", "768", "a mapping of keys"),
     ("model: {d_modle: 64}", "model.d_modle", "64", 'did you mean "d_model"'),
     ("model: {d_model: 770}", "model.d_model", "770", "not divisible by n_heads 8"),
     ("model: {d_model: wide}", "model.d_model", "wide", "whole number"),
@@ -232,7 +244,7 @@ MISTAKES = [
     ("mini: {model: {n_heads: 7}}", "mini.model.n_heads", "7", "not divisible"),
     ("mini: {model: {dropout: 2}}", "mini.model.dropout", "2", "below 1"),
     ("mini: {mini: {}}", "mini.mini", "{}", "allowed here: name, data, model"),
-    ("mini: 3", "mini", "3", "keys and values"),
+    ("mini: 3", "mini", "3", "a mapping of keys"),
     ("x: !!python/object:os.system y", "x", "", "tag !!python/object:os.system is refused"),
 ]
 
@@ -355,3 +367,127 @@ def test_no_budget_is_larger_than_the_largest(tmp_path):
         for tokens in range(1000, 300_001, 997)
     ]
     assert 400_000 < max(budgets) <= found.largest_budget() <= 700_000
+
+
+BETAS = "training: {tokens: 300M, learning_rate: 1e-3, betas: [0.8, 0.99]}\n"
+
+
+def betas_of(found):
+    training = found.single_recipe().training
+    return training.beta1, training.beta2
+
+
+def test_older_files_have_betas(written):
+    path = written(BETAS + "mini: {training: {beta2: 0.9}}\n")
+    assert betas_of(load_search_file(path)) == (0.8, 0.99)
+    assert betas_of(load_search_file(path, "mini")) == (0.8, 0.9)
+    assert betas_of(load_search_file(path, "mini", ["training.betas=[0.5, 0.6]"])) == (0.5, 0.6)
+    path = written(BETAS.replace("betas: [0.8, 0.99]", "beta1: 0.7") + "mini:\n  " + BETAS)
+    assert betas_of(load_search_file(path)) == (0.7, 0.95)
+    assert betas_of(load_search_file(path, "mini")) == (0.8, 0.99)
+
+
+@pytest.mark.parametrize(
+    ("betas", "message"),
+    [
+        ("betas: 0.9", "must be two numbers (given 0.9); write them apart, as beta1: 0.9"),
+        ("betas: {choice: [[0.9, 0.95]]}", "must be two numbers"),
+        ("betas: [0.9, 1]", "must be at least 0 and below 1 (given 1)"),
+        (
+            "betas: [0.9, 0.95], beta1: 0.9",
+            "is the old form of beta1 and beta2 (given [0.9, 0.95])",
+        ),
+    ],
+)
+def test_betas_refused(written, betas, message):
+    path = written(BETAS.replace("betas: [0.8, 0.99]", betas))
+    (line,) = refused(path)
+    assert line.startswith(f"{path}, line 1: training.betas: {message}")
+    good = written(BETAS.replace(", betas: [0.8, 0.99]", ""), "good.yaml")
+    overrides = ["training." + betas.replace(": ", "=", 1)]
+    if "beta1" not in betas:
+        (line,) = refused(good, "full", overrides)
+        assert line.startswith(
+            f"--set {overrides[0]}: training.betas: {message.partition(' (')[0]}"
+        )
+
+
+def test_the_search_of_a_run_of_the_last_release_is_read():
+    """It has `betas`, and was written before some settings were there."""
+    path = Path(__file__).parent / "last_release.yaml"
+    assert "betas: [0.9, 0.95]" in path.read_text()
+    found = load_search_file(path)
+    assert (found.fixed["training.beta1"], found.fixed["training.beta2"]) == (0.9, 0.95)
+    assert load_search_file(path) == found
+    assert found.recipe(found.start_values()).training.hold == 0.0
+
+
+def two_values(field):
+    """Two values that a setting can have."""
+    if field.annotation is bool:
+        return [True, False]
+    if get_origin(field.annotation) is Literal:
+        return list(get_args(field.annotation)[-2:])
+    return [8, 16] if field.annotation is int else [0.25, 0.5]
+
+
+def ranges_over(field):
+    """One range of each kind over them."""
+    values = two_values(field)
+    kinds = [{"choice": values}]
+    if field.annotation is int:
+        kinds += [{"int": values}, {"int": values, "step": 8}, {"int": values, "log": True}]
+    if field.annotation is float:
+        kinds += [{"uniform": values}, {"uniform": values, "step": 0.25}, {"loguniform": values}]
+    return kinds
+
+
+# The budget, which trials share, and what decides nothing of training or is no value of it.
+NEVER_RANGES = {"tokens", "report_every", "checkpoint_every", "module"}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        key
+        for key in FIELDS
+        if key.startswith(("model.", "training.")) and key.split(".")[1] not in NEVER_RANGES
+    ],
+)
+def test_every_value_that_decides_training_can_be_searched(written, key):
+    optuna = pytest.importorskip("optuna")
+    section, name = key.split(".")
+    path = written(
+        "data: {context: 8}\nmodel: {d_model: 720720, n_heads: 1}\nsearch: {rungs: [1]}\n"
+        "training: {tokens: 300M, learning_rate: 1e-3, batch_tokens: 8}\n"
+    )
+    for given in ranges_over(FIELDS[key]):
+        found = load_search_file(path, overrides=[f"{key}={json.dumps(given)}"])
+        assert list(found.ranges) == [key]
+        for value in two_values(FIELDS[key]):
+            trial = optuna.trial.FixedTrial({key: value})
+            recipe = found.recipe({key: found.ranges[key].suggest(trial, key)})
+            assert getattr(getattr(recipe, section), name) == value
+
+
+def test_a_proposed_value_pasted_into_a_recipe_gives_the_same_run(search):
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    found = load_search_file(
+        search,
+        "mini",
+        [
+            "training.hold={uniform: [0, 0.9], step: 0.1}",
+            "training.weight_decay={loguniform: [1e-3, 1]}",
+            "training.beta2={uniform: [0.9, 0.999]}",
+            "model.n_layers={int: [1, 4]}",
+        ],
+    )
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(30):
+        trial = study.ask()
+        values = {key: spec.suggest(trial, key) for key, spec in found.ranges.items()}
+        pasted = [f"{key}={value:.6g}" for key, value in values.items()]
+        again = load_search_file(search, "mini", pasted).single_recipe()
+        proposed = found.recipe(values)
+        assert (again.model, again.training) == (proposed.model, proposed.training)

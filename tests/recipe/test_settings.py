@@ -1,12 +1,17 @@
 import pytest
 
 from raygpt.recipe.errors import RecipeError
-from raygpt.recipe.settings import read_file, read_overrides
+from raygpt.recipe.fields import GPT_SCHEMA
+from raygpt.recipe.settings import check_file, check_overrides, read_file, read_overrides
 
 
-def test_settings_know_where_they_stand(written):
+def settings_of(path):
+    return check_file(read_file(path), path, GPT_SCHEMA)
+
+
+def test_settings_know_their_file_and_line(written):
     path = written("name: n\ntraining:\n  tokens: 3M\nmini:\n  training: {tokens: 1M}\n")
-    settings, mini, problems = read_file(path)
+    settings, mini, problems = settings_of(path)
     assert problems == []
     assert list(settings) == ["name", "training.tokens"]
     assert settings["training.tokens"].where == f"{path}, line 3"
@@ -16,7 +21,7 @@ def test_settings_know_where_they_stand(written):
 
 
 def test_empty_sections_and_a_byte_order_mark_are_fine(written):
-    assert read_file(written(b"\xef\xbb\xbfmodel:\nmini:\n")) == ({}, {}, [])
+    assert settings_of(written(b"\xef\xbb\xbfmodel:\nmini:\n")) == ({}, {}, [])
 
 
 @pytest.mark.parametrize(
@@ -27,10 +32,10 @@ def test_empty_sections_and_a_byte_order_mark_are_fine(written):
         ("- a", "line 1: is not a recipe (given [a])"),
         ("a: [", "line 1: is not YAML"),
         (b"name: \xff", "not a text in UTF-8 (byte 6)"),
-        ("model: {n_heads: 1, n_heads: 2}", "line 1: model.n_heads: stands twice (given 2)"),
+        ("model: {n_heads: 1, n_heads: 2}", "line 1: model.n_heads: is given twice (given 2)"),
     ],
 )
-def test_files_that_hold_no_recipe(written, text, message):
+def test_files_without_a_recipe(written, text, message):
     path = written(text)
     with pytest.raises(RecipeError) as error:
         read_file(path)
@@ -48,9 +53,11 @@ def test_files_that_cannot_be_read(tmp_path):
 
 
 def test_overrides():
-    settings, problems = read_overrides(
+    given, problems = read_overrides(
         ["training.tokens=2M", "model.dropout = {uniform: [0, 1/2]}", "training.tokens=3M"]
     )
+    assert problems == []
+    settings, problems = check_overrides(given, GPT_SCHEMA)
     assert problems == []
     assert settings["training.tokens"].entry.plain() == "3M"
     assert settings["model.dropout"].entry.plain() == {"uniform": [0, "1/2"]}
@@ -60,7 +67,7 @@ def test_overrides():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("training.tokens", "is no setting; write --set KEY=VALUE"),
+        ("training.tokens", "is not a setting; write --set KEY=VALUE"),
         ("tokens=2M", 'tokens: unknown key (given 2M); it belongs elsewhere, as "training.tokens"'),
         ("training.tokns=2M", 'did you mean "tokens"'),
         ("trainig.tokens=2M", 'unknown section "trainig" (given 2M); did you mean "training"'),
@@ -71,7 +78,9 @@ def test_overrides():
     ],
 )
 def test_overrides_refused(override, message):
-    settings, (problem,) = read_overrides([override])
+    given, problems = read_overrides([override])
+    settings, more_problems = check_overrides(given, GPT_SCHEMA)
+    (problem,) = problems + more_problems
     assert settings == {}
     assert problem.startswith(f"--set {override}: ")
     assert message in problem

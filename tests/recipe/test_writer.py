@@ -13,7 +13,7 @@ def test_how_values_are_written():
         {
             "name": "x",
             "model.n_layers": Int(2, 8, step=2),
-            "training.betas": (0.9, 0.95),
+            "training.beta2": 0.95,
             "search.rungs": (Fraction(1, 9), Fraction(1)),
             "search.concurrent": None,
         }
@@ -23,7 +23,7 @@ def test_how_values_are_written():
         "model:\n"
         "  n_layers: {int: [2, 8], step: 2}\n"
         "training:\n"
-        "  betas: [0.9, 0.95]\n"
+        "  beta2: 0.95\n"
         "search:\n"
         "  rungs: [1/9, 1]\n"
         "  concurrent: null\n"
@@ -37,6 +37,6 @@ def test_a_recipe_reads_back_equal(written, rate):
         data={"corpus": "jsonl:/a b/#1: *.jsonl", "cache": "null"},
         model={"compile": True},
         training={"tokens": "300M", "learning_rate": rate, "report_every": "1/7"},
-        search={"rungs": ["1/9", "1/3", 1], "gpus_per_worker": "1/3"},
+        search={"rungs": ["1/9", "1/3", 1], "gpus_per_worker": "1/3", "scheduler": "fifo"},
     )
     assert load_search_file(written(recipe_to_yaml(recipe))).single_recipe() == recipe

@@ -298,7 +298,7 @@ def table(tables, begin, report):
             for number, scores in runs.items()
             for run, score in enumerate(scores, 1)
         ]
-        frame = pd.DataFrame(rows).reindex(columns=columns)
+        frame = pd.DataFrame(rows).reindex(columns=columns).assign(rung=1)
         return frame.assign(baseline=(frame["trial_id"] == "0000").astype("boolean"))
 
     return make

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from raygpt.errors import UserError
-from raygpt.results.leaderboard import FORMATS, leaderboard, linked_table, render
+from raygpt.recipe.quantities import parse_count, parse_number
+from raygpt.results.leaderboard import FORMATS, format_value, leaderboard, linked_table, render
 from raygpt.results.tables import RunTables, load_results
 
 
@@ -165,6 +166,94 @@ def test_a_very_long_error(tables, begin):
     spread = "".join(line[at:] for line in lines).replace(" ", "")
     assert spread == "error" + "/a/very/long/path" * 20 + "andsoon" * 50
     assert len(render(frame, "csv").splitlines()) == 2
+
+
+def test_a_table_that_does_not_fit_is_split_into_figures_and_values(tmp_path, report):
+    searched = ["model.dropout", "training.learning_rate", "training.weight_decay"]
+    tables = RunTables(tmp_path, [*searched, "training.warmup", "training.hold"])
+    values = (0.02907, 0.007366, 0.3393, 0.03325, 0.2239)
+    for number in range(2):
+        tables.begin_trial(f"{number:04}", 0, dict(zip(tables.searched, values, strict=True)))
+        tables.add_report(f"{number:04}", report(300_032_000, 1.2 + number, 0))
+    tables.end_trial("0001", "failed", "/a/very/long/path")
+    frame = leaderboard([load_results(tmp_path)])
+    whole = render(frame, "table", 140).splitlines()
+    assert len(whole) == 3
+    lines = render(frame, "table", 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    figures, values = (part.splitlines() for part in "\n".join(lines).split("\n\n"))
+    assert [line.split() for line in figures[-2:]] == [
+        ["0000", "running", "1.2000", "300,032,000"],
+        ["0001", "failed", "2.2000", "300,032,000", "/a/very/long/path"],
+    ]
+    shown = ["0.02907", "0.007366", "0.3393", "0.03325", "0.2239"]
+    assert [line.split() for line in values[-2:]] == [
+        ["0000", "1.2000", *shown],
+        ["0001", "2.2000", *shown],
+    ]
+
+
+def test_notes_stand_below_the_table(results):
+    frame = leaderboard([results], top=1)
+    for style in ("table", "markdown"):
+        lines = render(frame, style, 200, notes=["A note."]).splitlines()
+        assert lines[-2:] == ["", "A note."]
+    for style in ("csv", "json"):
+        assert "A note." not in render(frame, style, notes=["A note."])
+
+
+# --- values -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.3, "0.3"),
+        (0.002761, "0.002761"),
+        (2.761e-05, "2.761e-05"),
+        (0.00123456, "0.00123456"),
+        (1234.5, "1234.5"),
+        (-0.05, "-0.05"),
+        (0.0, "0"),
+        (3.0, "3"),
+        (4_000_000.0, "4000000"),
+        (1e22, "1e+22"),
+        (256_000, "256000"),
+        (True, "True"),
+        ("bf16", "bf16"),
+    ],
+)
+def test_a_shown_value_reads_back_equal(value, shown):
+    assert format_value(value) == shown
+    if isinstance(value, float):
+        assert parse_number(shown) == value
+    elif not isinstance(value, (bool, str)):
+        assert parse_count(shown) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.30000000000000004, "0.3"),
+        (0.0023456789012345, "0.002346"),
+        (1.23456789e-07, "1.235e-07"),
+        (25216.639496, "25217"),
+        (float("nan"), "nan"),
+    ],
+)
+def test_values_of_old_runs_are_rounded(value, shown):
+    assert format_value(value) == shown
+
+
+def test_every_digit_of_an_old_value_is_in_the_data(tables, begin):
+    begin("0000", learning_rate=0.0023456789012345, weight_decay=0.30000000000000004)
+    frame = leaderboard([load_results(tables.folder)])
+    (row,) = csv.DictReader(io.StringIO(render(frame, "csv")))
+    (found,) = json.loads(render(frame, "json"))
+    for read in (row, found):
+        assert float(read["training.learning_rate"]) == 0.0023456789012345
+        assert float(read["training.weight_decay"]) == 0.30000000000000004
+    assert render(frame, "table", 100).split()[-3:] == ["0.002346", "0.3", "2"]
 
 
 # --- the baseline -------------------------------------------------------------------------------

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from raygpt.errors import UserError
+from raygpt.recipe.own_model import COPY
 from raygpt.recipe.search_file import load_search_file
 from raygpt.results import files
 from raygpt.results.run_folder import (
@@ -23,6 +24,14 @@ mini:
   training: {tokens: 1M}
 """
 DATA = {"corpus": "sample", "licence": "CC BY-SA 3.0"}
+
+OWN_MODEL = """\
+from torch import nn
+
+
+class MyGPT(nn.Module):
+    pass
+"""
 
 
 @pytest.fixture
@@ -148,6 +157,22 @@ def test_a_changed_file_is_refused_with_what_differs(start, folder, file):
     assert "model.dropout was {uniform: [0.0, 0.2]} and is {uniform: [0.0, 0.3]}" in message
     assert f"--resume with {folder / files.SEARCH}" in message
     assert "--name NAME" in message
+
+
+def test_a_run_keeps_the_file_of_its_own_model(start, folder, file, tmp_path):
+    model = tmp_path / "my_model.py"
+    model.write_text(OWN_MODEL)
+    module = f"{model}:MyGPT"
+    search = start("mini", f"model.module={module}")
+    assert (folder / COPY).read_text() == OWN_MODEL
+    assert reopen_run(folder, file, []) == search
+    model.write_text(OWN_MODEL + "# edited\n")
+    assert f"the file of model.module ({model}) has changed" in refused(folder, file)
+    model.unlink()
+    assert "there is no file" in refused(folder, file)
+    # The run's own search goes on with the copy.
+    assert reopen_run(folder, folder / files.SEARCH, []) == search
+    assert load_search_file(folder / files.SEARCH) == search
 
 
 def test_a_change_at_the_other_scale_does_not_matter(start, folder, file):

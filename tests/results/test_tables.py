@@ -7,10 +7,9 @@ import pytest
 
 import raygpt
 from raygpt.errors import UserError
-from raygpt.results import files, tables
+from raygpt.results import files
+from raygpt.results.columns import HISTORY_COLUMNS, TRIAL_COLUMNS
 from raygpt.results.tables import (
-    HISTORY_COLUMNS,
-    TRIAL_COLUMNS,
     RunTables,
     best_trial,
     load_results,
@@ -30,18 +29,18 @@ def test_the_columns_are_those_of_the_design(search):
     assert list(results.trials) == [*TRIAL_COLUMNS, *search.searched]
     assert list(results.history) == list(HISTORY_COLUMNS)
     for frame, columns in ((results.trials, TRIAL_COLUMNS), (results.history, HISTORY_COLUMNS)):
-        assert {name: str(frame[name].dtype) for name in columns} == columns
+        types = {name: column.type for name, column in columns.items()}
+        assert {name: str(frame[name].dtype) for name in columns} == types
+        assert all(column.meaning for column in columns.values())
     assert results.trials["training.weight_decay"].dtype == "float64"
     assert results.trials["model.n_layers"].dtype == "int64"
-    for name in (*TRIAL_COLUMNS, *HISTORY_COLUMNS):
-        assert name in tables.__doc__
 
 
 def test_an_empty_search_has_its_tables(tables):
     results = load_results(tables.folder)
     assert list(results.trials) == [*TRIAL_COLUMNS, *tables.searched]
     assert len(results.trials) == len(results.history) == 0
-    assert str(results.history["time"].dtype) == HISTORY_COLUMNS["time"]
+    assert str(results.history["time"].dtype) == HISTORY_COLUMNS["time"].type
     assert results.best is None
     assert tables.best() is None
     assert (tables.folder / files.LEADERBOARD).read_text().startswith("trial_id,status,")
@@ -209,10 +208,12 @@ def test_where_there_is_no_run(tmp_path):
     RunTables(made(tmp_path / "runs" / "baseline"), ())
     with pytest.raises(UserError, match=r"nowhere: no such folder$"):
         load_results(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"no run .*; runs in there: \S+baseline, \S+lr_sched$"):
+    with pytest.raises(
+        UserError, match=r"not a run folder .*; run folders in it: \S+baseline, \S+lr_sched$"
+    ):
         load_results(tmp_path / "runs")
     empty = made(tmp_path / "empty")
-    with pytest.raises(UserError, match=r"empty: no run \(no trials.parquet in it\)$"):
+    with pytest.raises(UserError, match=r"empty: not a run folder \(no trials.parquet in it\)$"):
         load_results(empty)
 
 

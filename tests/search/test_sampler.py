@@ -344,6 +344,7 @@ def test_what_was_killed_while_it_was_proposed_is_proposed_again(study, search_f
     again = StudySearcher(study, search_file, needed, "/", {0: None, 1: None})
     assert again.suggest("a")["values"] == proposal(search_file, 0)
     values = again.suggest("b")["values"]
-    assert values["model.dropout"] == study.trials[1].params["model.dropout"]
+    proposed = study.trials[1].params["model.dropout"]
+    assert values["model.dropout"] == search_file.ranges["model.dropout"].grid_point(proposed)
     assert search_file.ranges["training.learning_rate"].contains(values["training.learning_rate"])
     assert len(study.trials) == 2

@@ -11,7 +11,7 @@ from raygpt.search.warm_start import earlier_runs, seed_study
 
 RATE, DROPOUT = "training.learning_rate", "model.dropout"
 BUDGETS = (2048, 4096, 8192)
-START = {DROPOUT: 0.1, RATE: pytest.approx(10**-2.5)}
+START = {DROPOUT: 0.1, RATE: 0.003162}
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from raygpt.data.corpora.parts import Corpus
 from raygpt.errors import UserError
-from raygpt.recipe import corpora
+from raygpt.recipe.corpora import parse_corpus
 
 SAMPLE_DUMP = "test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 WIKIPEDIA = "wikimedia/wikipedia"
@@ -25,24 +25,24 @@ def open_corpus(name: str, text_column: str = "text") -> Corpus:
     Raises:
         UserError: none of its files are there, or the Hub does not tell its revision.
     """
-    if name == "sample":
+    parsed = parse_corpus(name)
+    assert parsed, name  # a recipe has no other names
+    if parsed.kind == "sample":
         return _sample()
-    if found := corpora.FILES.fullmatch(name):
-        if found["kind"] == "dump":
-            from raygpt.data.corpora.dump import dump_corpus
+    if parsed.kind == "dump":
+        from raygpt.data.corpora.dump import dump_corpus
 
-            return dump_corpus(name, found["path"])
+        return dump_corpus(name, parsed.path)
+    if parsed.kind == "jsonl":
         from raygpt.data.corpora.jsonl import jsonl_corpus
 
-        return jsonl_corpus(name, found["path"], text_column)
+        return jsonl_corpus(name, parsed.path, text_column)
     from raygpt.data.corpora.hub import hub_corpus
 
-    if found := corpora.WIKIPEDIA.fullmatch(name):
-        config, commit = found["snapshot"] or SNAPSHOT, found["commit"] or COMMIT
+    if parsed.kind == "wikipedia":
+        config, commit = parsed.config or SNAPSHOT, parsed.revision or COMMIT
         return hub_corpus(name, WIKIPEDIA, config, commit, "text")
-    found = corpora.HUB.fullmatch(name)
-    assert found, name  # a recipe has no other names
-    return hub_corpus(name, *found.group("dataset", "config", "revision"), text_column)
+    return hub_corpus(name, parsed.dataset, parsed.config, parsed.revision, text_column)
 
 
 def _sample() -> Corpus:

@@ -1,0 +1,170 @@
+"""Which figures may be compared.
+
+Bits per byte compare if they were taken on the same text, to the token: the same validation
+documents, context, number of scored tokens and bytes. Trials compare if they also had the same
+budget.
+
+Within one run the text is the same for all trials (`RunTables` sees to it), and a rung stands for
+a budget: `tokens` says what the budget came to in whole optimizer steps, which differs between
+trials whose batch size was searched.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from raygpt.errors import UserError
+from raygpt.recipe.search_file import SearchFile, load_search_file
+from raygpt.results import files
+
+if TYPE_CHECKING:
+    from raygpt.results.tables import Results
+
+_WINDOWS = "data.context, data.tokenizer and data.validation_tokens"
+SCORED_TEXT = {
+    "validation_set": "data.corpus, data.min_document_bytes, data.tokenizer, "
+    "data.validation_fraction and data.validation_tokens",
+    "context": "data.context",
+    "scored_tokens": _WINDOWS,
+    "scored_bytes": _WINDOWS,
+}
+"""The columns of `trials` that must be the same, and the settings that decide each."""
+BYTES_PER_TOKEN = "bytes_per_token"
+"""Stands in for the numbers of scored tokens and bytes in runs that did not record them."""
+BUDGET = "budget"
+MUST_BE_KNOWN = ("validation_set", "context")
+
+
+# --- the text -----------------------------------------------------------------------------------
+
+
+def differences(*figures: Mapping[str, Any]) -> list[str]:
+    """What keeps figures from being compared; empty if nothing is known to.
+
+    Args:
+        figures: what each of them was taken on, by name: the columns SCORED_TEXT, as
+            `Dataset.fingerprints`, `scored_texts` and rows of `trials` have them, and BUDGET for
+            figures of trials. What is missing is not known.
+
+    Returns:
+        The names in which they differ.
+    """
+    names = [*SCORED_TEXT, BUDGET]
+    if not all(_is_known(each, "scored_tokens") for each in figures):
+        names.append(BYTES_PER_TOKEN)
+    return [
+        name for name in names if len({each[name] for each in figures if _is_known(each, name)}) > 1
+    ]
+
+
+def why_incomparable(figures: Mapping[str, Iterable[Mapping[str, Any]]]) -> str:
+    """What keeps figures from being compared, with the settings that decide it; empty if nothing.
+
+    Figures of which the validation set or the context is not known are not comparable.
+
+    Args:
+        figures: for each name to use in the text, what its figures were taken on.
+    """
+    every = [(name, each) for name, several in figures.items() for each in several]
+    found = differences(*(each for _, each in every))
+    unknown = [name for name in MUST_BE_KNOWN if not all(_is_known(e, name) for _, e in every)]
+    parts = []
+    for name in (*SCORED_TEXT, BYTES_PER_TOKEN, BUDGET):
+        if name not in found and name not in unknown:
+            continue
+        owners: dict[Any, list[str]] = {}
+        for owner, each in every:
+            value = each[name] if _is_known(each, name) else "not known"
+            owners.setdefault(value, []).append(owner)
+        values = "; ".join(f"{', '.join(names)}: {value}" for value, names in owners.items())
+        decided_by = SCORED_TEXT.get(name, "training.tokens" if name == BUDGET else _WINDOWS)
+        parts.append(f"{name} ({values}), decided by {decided_by}")
+    return "; ".join(parts)
+
+
+def scored_texts(results: "Results") -> list[dict[str, Any]]:
+    """What the figures of a run were taken on: one entry, or none if no trial has begun.
+
+    The tables of older runs lack some of the columns. Their context is in their search.yaml, and
+    the bytes of a token follow from their figures; what is not known is left out.
+    """
+    found = []
+    for row in results.trials[[*SCORED_TEXT]].drop_duplicates().to_dict("records"):
+        text = {name: value for name, value in row.items() if not pd.isna(value)}
+        if "context" not in text and (search_file := _search_file(results)):
+            text["context"] = search_file.data.context
+        if "scored_tokens" in text:
+            ratio = text["scored_bytes"] / text["scored_tokens"]
+        else:
+            ratio = bytes_per_token(results.history)
+        # Sums and divisions leave noise in the last digits.
+        found.append(text | ({} if pd.isna(ratio) else {BYTES_PER_TOKEN: round(ratio, 6)}))
+    return found
+
+
+def bytes_per_token(history: pd.DataFrame) -> float:
+    """UTF-8 bytes of a scored validation token, on average; NaN before the first evaluation.
+
+    It is a property of the tokenizer and the validation set, so every evaluation of a run has the
+    same `bits_per_token / bits_per_byte`.
+    """
+    scored = history.dropna(subset=["bits_per_token", "bits_per_byte"])
+    return float((scored["bits_per_token"] / scored["bits_per_byte"]).median())
+
+
+def refuse_incomparable(runs: Mapping[str, "Results"]) -> None:
+    """Raise UserError if the figures of these runs, by name, were taken on different text."""
+    if why := why_incomparable({name: scored_texts(results) for name, results in runs.items()}):
+        raise UserError(
+            f"The figures of these runs cannot be compared, because they were taken on different "
+            f"text: {why}. Train them with the same settings; --force lists them together all the "
+            f"same."
+        )
+
+
+# --- the budget ---------------------------------------------------------------------------------
+
+
+def at_largest_budget(trials: pd.DataFrame) -> pd.DataFrame:
+    """Those trials of a run whose figures are of the largest budget that any of them has reached.
+
+    Args:
+        trials: rows of the table; those without a figure are left out.
+    """
+    scored = trials[trials["bits_per_byte"].notna()]
+    return scored[scored["rung"] == scored["rung"].max()]
+
+
+def budgets(results: "Results") -> dict[int, int]:
+    """The budget of each rung of a run in tokens, before it is rounded to whole optimizer steps.
+
+    If the run's search.yaml cannot be read, it is the most that a trial had there.
+    """
+    search_file = _search_file(results)
+    if search_file and (tokens := search_file.fixed.get("training.tokens")):
+        return {n: round(rung * tokens) for n, rung in enumerate(search_file.search.rungs)}
+    return results.trials.groupby("rung")["tokens"].max().to_dict()
+
+
+def describe_budgets(runs: Mapping[str, "Results"]) -> str:
+    """A line on what different budgets of runs, by name, mean; empty if they are the same."""
+    full = {name: max(found.values()) for name, each in runs.items() if (found := budgets(each))}
+    if len(set(full.values())) < 2:
+        return ""
+    each = ", ".join(f"{name} {tokens:,}" for name, tokens in full.items())
+    return (
+        f"The runs have different budgets (training.tokens: {each}). Trials are ranked among those "
+        f"of the same budget only, larger budgets first."
+    )
+
+
+def _search_file(results: "Results") -> SearchFile | None:
+    try:
+        return load_search_file(results.folder / files.SEARCH)
+    except UserError:
+        return None
+
+
+def _is_known(figures: Mapping[str, Any], name: str) -> bool:
+    return not pd.isna(figures.get(name))
