@@ -18,9 +18,9 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 class Windows:
     """The windows of the first `tokens_wanted` tokens of a stream, in order.
 
-    Window i has the inputs [i * context, (i + 1) * context). How many there are depends on
-    `tokens_wanted`, not on how far beyond it the cache is filled. Raises UserError if there is
-    not one.
+    Window i has the inputs [i * context, (i + 1) * context). Their number depends on
+    `tokens_wanted`, not on how many more tokens the cache has. Raises UserError if there is no
+    window.
     """
 
     def __init__(self, stream: TokenStream, context: int, tokens_wanted: int, split: str):
@@ -48,12 +48,12 @@ class Windows:
 
 
 def validation_windows(stream: TokenStream, context: int, tokens_wanted: int) -> Windows:
-    """The fixed windows that every trial is judged on."""
+    """The fixed windows on which every trial is evaluated."""
     return Windows(stream, context, tokens_wanted, "validation")
 
 
 class TrainingBatches:
-    """Training sequences in an order that is reshuffled every epoch.
+    """Training sequences, shuffled anew in every epoch.
 
     Sequence g, counted from the start of training, is a pure function of (seed, g) for a given
     stream, context and tokens_wanted: a trial that is resumed, or that runs on another number of
@@ -75,7 +75,7 @@ class TrainingBatches:
         return self._windows.take([self._window_of(g) for g in range(start, stop, step)])
 
     def epochs(self, tokens: int) -> float:
-        """How many times `tokens` tokens of training go through the windows."""
+        """The number of passes over the windows that `tokens` tokens of training make."""
         return tokens / (self.n_windows * self._context)
 
     def _window_of(self, sequence: int) -> int:
@@ -85,7 +85,7 @@ class TrainingBatches:
     def _order(self, epoch: int) -> np.ndarray:
         if epoch not in self._orders:
             generator = np.random.Generator(np.random.Philox(key=[self._seed, epoch]))
-            # A batch may reach into the next epoch; older orders are not needed again.
+            # A batch may extend into the next epoch; older orders are not needed again.
             self._orders = {
                 known: order for known, order in self._orders.items() if abs(known - epoch) == 1
             }
