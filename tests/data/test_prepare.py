@@ -374,9 +374,7 @@ def test_a_tokenizer_that_cannot_be_made_again_is_refused(corpus, whole, tmp_pat
         made(corpus, tmp_path)
 
 
-def test_to_mend_a_shard_the_corpus_is_read_only_up_to_it(
-    corpus, whole, tmp_path, monkeypatch
-):
+def test_to_mend_a_shard_the_corpus_is_read_only_up_to_it(corpus, whole, tmp_path, monkeypatch):
     shutil.copytree(whole.folder, folder := tmp_path / whole.folder.name)
     (folder / "00001.tokens").write_bytes(b"")
     read = []
