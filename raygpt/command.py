@@ -270,6 +270,7 @@ def prepare_with_progress(
 ) -> "Dataset":
     """Call `raygpt.data.prepare.prepare` and show its progress."""
     from raygpt.data.prepare import prepare
+    from raygpt.data.split import describe_share
 
     with progress_bar(console) as progress:
         task = progress.add_task("preparing tokens", total=train_tokens, visible=False, status="")
@@ -285,4 +286,7 @@ def prepare_with_progress(
                 status += f", {rate:.1f} MB/s"
             progress.update(task, completed=tokens, visible=True, status=status)
 
-        return prepare(data, train_tokens, show, spread)
+        dataset = prepare(data, train_tokens, show, spread)
+    if share := describe_share(dataset):
+        console.print(share, soft_wrap=True)
+    return dataset
