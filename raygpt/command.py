@@ -1,6 +1,7 @@
 """What the commands share: arguments, opening a recipe, the progress bar, errors and exit codes."""
 
 import argparse
+import io
 import os
 import sys
 import time
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 def run_command(main: Callable[[], int | None]) -> None:
     """Run a command's `main` and exit; an error of the user's is one message and exit code 2."""
     # A terminal whose encoding lacks a character shows its number.
-    sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = main()
         sys.stdout.flush()

@@ -163,7 +163,7 @@ def test_what_is_set_is_run_and_kept(main, file, tmp_path):
 def test_a_file_with_ranges_is_refused_with_the_list(main, file, tmp_path):
     file.write_text(file.read_text().replace("dropout: 0.1", "dropout: {uniform: [0, 0.2]}"))
     message = refusal(main, file)
-    assert "fix its ranges:\n  --set model.dropout=VALUE for {uniform: [0.0, 0.2]}" in message
+    assert "give each range a value:\n  --set model.dropout=VALUE for {uniform" in message
     assert not (tmp_path / "runs/tiny").exists()
     assert main(file, "--set", "model.dropout=0.1")[0] == 0
 
@@ -180,7 +180,8 @@ def test_a_range_at_the_other_scale_does_not_matter(main, file):
 def test_full_scale_needs_a_gpu_or_insistence(main, file):
     file.write_text(file.read_text() + "mini: {training: {tokens: 480}}\n")
     message = refusal(main, file, "--scale", "full")
-    assert message.startswith("--scale full needs a GPU, and there is none here: 960 tokens")
+    assert message.startswith("--scale full needs a GPU, and there is none here: ")
+    assert "960 tokens" in message
     assert "--allow-cpu" in message
     status, printed = main(file, "--scale", "full", "--allow-cpu")
     assert status == 0

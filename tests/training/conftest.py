@@ -66,6 +66,7 @@ def prepare_all():
             validation_fraction=validation_fraction,
             validation_tokens=10**6,
             min_document_bytes=0,
+            context=32,
             cache=str(file.parent / "cache"),
         )
         return prepare(data, 10**6)
