@@ -175,7 +175,7 @@ def test_a_condition_that_is_none(runs):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "error: --where 'weight_decay < often': training.weight_decay is a number, and often is "
-        "none; write it like 0.1, 2e-4 or 300M\n"
+        "not; write it like 0.1, 2e-4 or 300M\n"
     )
 
 

@@ -5,7 +5,7 @@ def test_what_cannot_run_is_one_message_and_leaves_nothing(start, place):
     refused = place / "refused"
     (refused / "taken").mkdir(parents=True)
     attempts = {
-        "taken is there already and is not overwritten; go on with it with --resume, or start "
+        "taken exists and is not overwritten; resume its run with --resume, or start "
         "another run with --name NAME": ["--name=taken"],
         "training.tokns: unknown key": ["--set=training.tokns=1"],
         "--scale full needs a GPU": ["--scale=full"],
