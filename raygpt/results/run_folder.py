@@ -111,7 +111,7 @@ def is_being_run(folder: Path) -> bool:
 
 
 def reopen_run(folder: Path, path: Path, overrides: Iterable[str]) -> SearchFile:
-    """The search of an existing run, to go on with it.
+    """The search of an existing run, to resume it.
 
     The settings must be those that the run was started with, except for CHANGEABLE; changes of
     these are written into the run folder.
