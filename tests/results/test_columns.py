@@ -1,7 +1,7 @@
 import dataclasses
 
 import pytest
-from raygpt.training.report import Report
+from raygpt.training.loop import Report
 
 from raygpt.results.columns import HISTORY_COLUMNS, REPORT, RUNG, TRIAL_COLUMNS, Column, copied_from
 from raygpt.results.tables import RunTables, load_results
