@@ -25,6 +25,8 @@ figure { margin: .2rem 0; }
 """
 EXCERPT = """
 ([figures, rows]) => {
+  const missing = Object.keys(figures).filter((name) => !document.getElementById(name));
+  if (missing.length) throw new Error(`the report has no section ${missing}`);
   const remove = (elements) => elements.forEach((element) => element.remove());
   for (const section of document.querySelectorAll("section")) {
     if (!(section.id in figures)) { section.remove(); continue; }

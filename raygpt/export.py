@@ -1,4 +1,4 @@
-"""`python -m raygpt.export RUN --out DIR`: the winner of a run, for transformers to load."""
+"""`python -m raygpt.export RUN --out DIR`: write the best model of a run for transformers."""
 
 import shutil
 from pathlib import Path
@@ -14,16 +14,16 @@ CARD = "README.md"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Export, and say what there is."""
+    """Export, and print what was written."""
     parser = command_parser("export", __doc__)
     parser.add_argument(
         "run",
         type=Path,
         metavar="RUN",
-        help="run folder, such as runs/lr_sched, of which the best model is taken; or a checkpoint",
+        help="run folder, such as runs/lr_sched, whose best model is used; or a checkpoint",
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder to be made with the model"
+        "--out", type=Path, required=True, metavar="DIR", help="new folder for the model"
     )
     options = parser.parse_args(arguments)
     refuse_filled(options.out)
@@ -38,21 +38,21 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def refuse_filled(out: Path) -> None:
-    """Raise UserError unless a folder is still to be made, or is empty."""
+    """Raise UserError unless a folder is empty or does not exist."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(
-            f"--out {out}: is there already and is not overwritten; name a folder that is not there"
+            f"--out {out}: exists and is not overwritten; name a folder that does not exist yet"
         )
 
 
 def refuse_unfinished(run: Path, found: "FoundCheckpoint") -> None:
-    """Raise UserError if the best trial of a run has not come to the end of its budget."""
+    """Raise UserError if the best trial of a run has not been trained to the end of its budget."""
     assert found.trial is not None
     if found.trial["status"] != "completed":
         raise UserError(
-            f"{run}: its best trial, {found.trial['trial_id']}, is {found.trial['status']}; it has "
-            f"not come to the end of its budget. Go on with the run (--resume), or export what "
-            f"there is: python -m raygpt.export {found.folder} --out DIR"
+            f"{run}: its best trial, {found.trial['trial_id']}, is {found.trial['status']}, before "
+            f"the end of its budget. Resume the run (--resume), or export the checkpoint that it "
+            f"has: python -m raygpt.export {found.folder} --out DIR"
         )
 
 
@@ -60,7 +60,8 @@ def export(found: "FoundCheckpoint", out: Path) -> None:
     """Write model, tokenizer and card into a folder.
 
     Raises:
-        UserError: there is no readable checkpoint, or the folder cannot be written.
+        UserError: there is no readable checkpoint, its model is not GPT-2's architecture, or the
+            folder cannot be written.
     """
     from transformers.utils import CONFIG_NAME, logging
 
@@ -70,13 +71,13 @@ def export(found: "FoundCheckpoint", out: Path) -> None:
 
     logging.disable_progress_bar()
     trained = load_model(found.folder)
-    model = to_transformers(trained.gpt, trained.recipe.model, trained.tokenizer)
+    model = to_transformers(trained.model, trained.recipe.model, trained.tokenizer)
     card = model_card(out.resolve().name, trained, found)
     try:
         trained.tokenizer.save(out)
         tokenizer_to_transformers(out, trained.recipe.data.context).save_pretrained(out)
         model.save_pretrained(out)
-        for weights in out.glob("*.safetensors"):  # which the owner alone may read
+        for weights in out.glob("*.safetensors"):  # written so that only the owner may read it
             shutil.copymode(out / CONFIG_NAME, weights)
         (out / CARD).write_text(card)
     except OSError as error:
@@ -84,7 +85,7 @@ def export(found: "FoundCheckpoint", out: Path) -> None:
 
 
 def describe(found: "FoundCheckpoint", out: Path) -> str:
-    """What was written, and what it is good for."""
+    """What was written, and how to load it."""
     what = f"{found.folder}"
     if found.trial:
         what += f" (trial {found.trial['trial_id']}"
@@ -100,7 +101,7 @@ def describe(found: "FoundCheckpoint", out: Path) -> str:
             f"Exported {what} to {out}:",
             *(f"  {name:<24}{size:>14,} bytes" for size, name in reversed(files)),
             f'Load it with transformers\' AutoModelForCausalLM.from_pretrained("{out}") and '
-            f"AutoTokenizer; {out / CARD} says what it is.",
+            f"AutoTokenizer; {out / CARD} describes it.",
         ]
     )
 

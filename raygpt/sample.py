@@ -1,4 +1,4 @@
-"""`python -m raygpt.sample CHECKPOINT TEXT`: have a model go on with a text."""
+"""`python -m raygpt.sample CHECKPOINT TEXT`: have a model continue a text."""
 
 import argparse
 import codecs
@@ -9,7 +9,7 @@ from raygpt.errors import UserError
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Print the text and what follows, as it is drawn."""
+    """Print the text and its continuation while it is drawn."""
     options = parse_arguments(arguments)
 
     from raygpt.results.checkpoints import find_checkpoint
@@ -20,15 +20,15 @@ def main(arguments: list[str] | None = None) -> None:
     from raygpt.training.generation import generate
     from raygpt.training.hardware import default_device
 
-    model = load_model(found.folder)
-    tokenizer = model.tokenizer
-    # In training every document came after the end of another one.
+    trained = load_model(found.folder)
+    tokenizer = trained.tokenizer
+    # In training every document followed the end of another one.
     prompt = [tokenizer.end_of_document, *tokenizer.encode(options.text).tolist()]
     print(options.text, end="", flush=True)
     # A character may be spread over several tokens.
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     for token in generate(
-        model.gpt.to(default_device()),
+        trained.model.to(default_device()),
         prompt,
         options.tokens,
         tokenizer.end_of_document,
@@ -47,34 +47,37 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "checkpoint",
         type=Path,
         metavar="CHECKPOINT",
-        help="folder of a checkpoint; or of a run, of which the best model is taken",
+        help="folder of a checkpoint; or of a run, whose best model is used",
     )
     parser.add_argument(
-        "text", metavar="TEXT", help='the beginning of a document; "" to have all of it made up'
+        "text", metavar="TEXT", help='the beginning of a document; "" for a whole document'
     )
     parser.add_argument(
         "--tokens",
         type=int,
         default=100,
         metavar="N",
-        help="at most so many (default: 100); the end of the document comes before",
+        help="most tokens to draw (default: 100); the end of the document ends the text earlier",
     )
     parser.add_argument(
         "--temperature",
         type=float,
         default=1.0,
         metavar="T",
-        help="below 1 the probable is taken more often, at 0 always (default: 1)",
+        help="below 1 probable tokens are drawn more often, at 0 always the most probable "
+        "(default: 1)",
     )
     parser.add_argument(
         "--top-k", type=int, metavar="K", help="draw among the K most probable tokens only"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draw (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of the draw (default: 0)"
+    )
     options = parser.parse_args(arguments)
     if options.tokens < 1:
         parser.error(f"--tokens {options.tokens}: must be at least 1")
     if not 0 <= options.temperature < float("inf"):
-        parser.error(f"--temperature {options.temperature}: must be a number from 0 on")
+        parser.error(f"--temperature {options.temperature}: must be a number, at least 0")
     if options.top_k is not None and options.top_k < 1:
         parser.error(f"--top-k {options.top_k}: must be at least 1")
     if not 0 <= options.seed < 2**63:
@@ -82,7 +85,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     try:
         options.text.encode()
     except UnicodeEncodeError:
-        raise UserError("TEXT: is not UTF-8") from None
+        raise UserError("TEXT: is not UTF-8; write it in a terminal that uses UTF-8") from None
     return options
 
 

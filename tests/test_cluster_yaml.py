@@ -1,10 +1,10 @@
 """cluster.yaml, as far as it can be checked without an AWS account.
 
-`ray up` reads the file, fills in the provider's defaults, checks the outcome against its schema,
-and asks AWS for the rest. All but the last step is done here with Ray's own functions. Not covered,
-because it takes boto3, credentials and the network: whether the image id, the instance types and
-the spot offers exist, the resources that `ray up` reads off the instance type, keys, subnets and
-security groups, and whether the commands succeed on the image.
+`ray up` reads the file, fills in the provider's defaults, validates the result against its schema,
+and asks AWS for the rest. These tests do all but the last step with Ray's own functions. Not
+covered, because they need boto3, credentials and the network: whether the image id, the instance
+types and the spot offers exist, the resources that `ray up` reads from the instance type, keys,
+subnets and security groups, and whether the commands succeed on the image.
 """
 
 import copy
@@ -27,13 +27,13 @@ TOKEN = "~/.ray/auth_token"
 
 @pytest.fixture
 def cluster():
-    """The file as it stands."""
+    """The parsed file."""
     return yaml.safe_load(CLUSTER_FILE.read_text())
 
 
 @pytest.fixture
 def prepared(cluster):
-    """The file as `ray up` sees it before it turns to AWS."""
+    """The file as `ray up` sees it before it contacts AWS."""
     prepared = prepare_config(copy.deepcopy(cluster))
     validate_config(prepared)
     return prepared
@@ -41,13 +41,13 @@ def prepared(cluster):
 
 @pytest.fixture
 def project():
-    """What pyproject.toml says about the package."""
+    """The `project` table of pyproject.toml."""
     tomllib = pytest.importorskip("tomllib", reason="Python 3.10 cannot read TOML by itself")
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def all_commands(prepared, kind):
-    """What a node of a kind ('head' or 'worker') runs, first to last."""
+    """The commands of a node of a kind ('head' or 'worker'), in order."""
     return [
         *prepared["initialization_commands"],
         *prepared[f"{kind}_setup_commands"],
@@ -56,7 +56,7 @@ def all_commands(prepared, kind):
 
 
 def the_command(commands, pattern):
-    """The one command that matches, and its place in the list."""
+    """The only command that matches a pattern, and its index."""
     found = [(i, command) for i, command in enumerate(commands) if re.search(pattern, command)]
     assert len(found) == 1, f"{pattern!r} should match one of {commands}"
     return found[0]
@@ -87,8 +87,8 @@ def test_the_check_refuses_a_misspelt_key(cluster):
         validate_config(prepare_config(cluster))
 
 
-def test_nothing_of_rays_old_default_image_is_left(prepared):
-    # What the file leaves out comes from Ray's aws/defaults.yaml: conda, pip from the PATH.
+def test_no_command_depends_on_rays_old_default_image(prepared):
+    # Ray's aws/defaults.yaml fills in what the file omits: conda, and pip from the PATH.
     for kind in ("head", "worker"):
         for command in all_commands(prepared, kind):
             assert "anaconda" not in command
@@ -160,16 +160,16 @@ def test_every_node_installs_raygpt_before_ray_starts(prepared, kind):
     assert command.startswith("~/venv/bin/pip install -e ~/raygpt ")
 
 
-def test_what_is_mounted_is_there(prepared):
+def test_mounted_files_exist(prepared):
     for remote, local in prepared["file_mounts"].items():
         if local == TOKEN:
             continue  # the user's own: the file says how it is made
-        assert (ROOT / local).exists(), f"{local} is mounted at {remote} and is not in the checkout"
+        assert (ROOT / local).exists(), f"{local} is mounted at {remote} but is not in the checkout"
         # Laid out as in the checkout, so that pip finds what pyproject.toml names.
         assert remote == f"~/raygpt/{local}"
 
 
-def test_what_is_mounted_is_enough_to_install(prepared, project):
+def test_mounted_files_suffice_to_install(prepared, project):
     mounted = set(prepared["file_mounts"].values())
     assert {"pyproject.toml", "raygpt", "search_spaces"} <= mounted
     readme = project.get("readme", [])
@@ -184,7 +184,7 @@ def test_nodes_install_a_ray_that_raygpt_allows(prepared, project):
         assert requirement.specifier.contains(pinned_ray(prepared)), f"pinned outside {requirement}"
 
 
-def test_the_user_is_told_the_ray_that_the_nodes_install(prepared):
+def test_the_comments_name_the_ray_that_the_nodes_install(prepared):
     named = re.findall(r'"ray\[default\]==([\w.]+)"', CLUSTER_FILE.read_text())
     assert len(named) == 2
     assert {Version(v) for v in named} == {pinned_ray(prepared)}
@@ -197,7 +197,7 @@ def test_workers_are_spot_gpu_nodes(prepared):
         assert re.match(r"(g[456]e?|p[3456]\w*)\.", node["node_config"]["InstanceType"])
         assert node["node_config"]["InstanceMarketOptions"]["MarketType"] == "spot"
         assert 1 <= node["min_workers"] < node["max_workers"] <= prepared["max_workers"]
-        # Empty: AWS's own figures for the type; given by hand, a GPU must be among them.
+        # Empty means AWS's own figures for the type; if given by hand, they must include a GPU.
         assert not node["resources"] or node["resources"].get("GPU", 0) >= 1
     assert prepared["idle_timeout_minutes"] > 0
 
@@ -215,7 +215,7 @@ def test_all_nodes_start_from_one_image(prepared):
         node["node_config"].get("ImageId") for node in prepared["available_node_types"].values()
     }
     assert len(images) == 1
-    # An id, or a stand-in that AWS refuses; without one Ray would take Ubuntu 18.04.
+    # An id, or a placeholder that AWS refuses; without one Ray would use Ubuntu 18.04.
     assert re.fullmatch(r"ami-(REPLACE_ME|[0-9a-f]{17})", images.pop())
 
 

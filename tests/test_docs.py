@@ -34,6 +34,21 @@ def test_links_lead_to_files_and_headings(page):
         assert not anchor or anchor in anchors(file), f"{target}: no such heading"
 
 
+def test_the_files_that_the_guide_names_exist():
+    text = (ROOT / "docs" / "adding_things.md").read_text()
+    names = re.findall(r"`((?:\w+/)+|(?:\w+/)*\w+\.py)`", text)
+    assert len(names) > 30
+    for name in set(names) - {"__init__.py"}:
+        assert (ROOT / "raygpt" / name).exists() or (ROOT / name).exists(), name
+
+
+def test_pictures_are_small():
+    pictures = list((ROOT / "docs").glob("*.png"))
+    assert pictures
+    for picture in pictures:
+        assert picture.stat().st_size < 150_000, picture
+
+
 def yaml_blocks(page):
     return re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
 

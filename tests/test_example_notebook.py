@@ -24,7 +24,7 @@ def test_an_example_runs_from_a_clean_kernel(path):
     assert "text/html" in kinds
 
 
-def test_examples_are_kept_without_what_running_them_made():
+def test_example_notebooks_are_stored_without_outputs():
     for path in NOTEBOOKS:
         cells = nbformat.read(path, as_version=4).cells
         assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells), path

@@ -38,7 +38,7 @@ def test_a_run_is_exported_for_transformers(trained_run, tmp_path, capsys):
     model, tokenizer = (kind.from_pretrained(out) for kind in (AutoModelForCausalLM, AutoTokenizer))
     ids = tokenizer("The river", return_tensors="pt")["input_ids"]
     with torch.no_grad():
-        ours = load_model(trained_run / "checkpoint").gpt(ids)[..., :300]
+        ours = load_model(trained_run / "checkpoint").model(ids)[..., :300]
         torch.testing.assert_close(model(ids).logits, ours, rtol=1e-5, atol=1e-5)
 
 
@@ -56,7 +56,7 @@ def test_nothing_is_overwritten(trained_run, tmp_path):
     kept.write_text("mine")
     for out in (tmp_path, kept):
         message = refusal(trained_run, "--out", out)
-        assert message.startswith(f"--out {out}: is there already and is not overwritten")
+        assert message.startswith(f"--out {out}: exists and is not overwritten")
     assert content(tmp_path) == {kept.relative_to(tmp_path): b"mine"}
 
 
@@ -72,7 +72,7 @@ def test_a_run_that_has_not_come_to_its_end(tmp_path, status):
     if status != "running":
         tables.end_trial("0000", status)
     message = refusal(tmp_path, "--out", tmp_path / "out")
-    assert f"its best trial, 0000, is {status}; it has not come to the end" in message
+    assert f"its best trial, 0000, is {status}, before the end" in message
     assert message.endswith(f"python -m raygpt.export {tmp_path / 'checkpoint'} --out DIR")
     assert not (tmp_path / "out").exists()
 

@@ -40,7 +40,7 @@ def test_the_most_probable_tokens_as_they_decode(sample, trained_run):
     ids = [model.tokenizer.end_of_document, *model.tokenizer.encode("東京").tolist()]
     for _ in range(10):
         with torch.no_grad():
-            ids.append(model.gpt(torch.tensor([ids[-16:]]))[0, -1].argmax().item())
+            ids.append(model.model(torch.tensor([ids[-16:]]))[0, -1].argmax().item())
     expected = model.tokenizer.decode(ids[1:]).partition(END_OF_DOCUMENT)[0] + "\n"
     for option in (("--temperature", 0), ("--top-k", 1)):
         assert sample("東京", "--tokens", 10, *option) == expected

@@ -14,6 +14,7 @@ from raygpt.results import files
 from raygpt.results.tables import load_results
 from raygpt.training.loop import TrainingRun
 from raygpt.training.probe import Pace
+from raygpt.training.step import Learner
 
 RECIPE = """\
 data: {{corpus: "jsonl:{}", min_document_bytes: 0, tokenizer: bpe-300, context: 16,
@@ -276,10 +277,10 @@ def test_a_run_that_diverges(main, file, tmp_path):
 
 
 def test_a_run_that_needs_too_much_memory(main, file, tmp_path, monkeypatch):
-    def too_large(run, segment):
+    def too_large(learner, inputs, targets):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(TrainingRun, "_optimizer_step", too_large)
+    monkeypatch.setattr(Learner, "_backward", too_large)
     assert "--set training.micro_batch=1" in refusal(main, file)
     row = load_results(tmp_path / "runs/tiny").trials.loc[0]
     assert row["status"] == "failed"

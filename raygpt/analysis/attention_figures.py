@@ -1,8 +1,9 @@
 """Attention as plotly figures, a panel a model, side by side.
 
-Models go by name, as in `{"best 0008": …, "baseline 0000": …}`, and may differ in their layers and
-heads. Colours are left to the figure's template, so that `figure.update_layout(template=…)` makes
-them light or dark. Where there is no room side by side, make a figure of each model.
+Models are given by name, as in `{"best 0008": …, "baseline 0000": …}`, and may differ in their
+layers and heads. Colours come from the figure's template:
+`figure.update_layout(template=…)` makes them light or dark. If panels side by side are too narrow,
+make a figure of each model.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from raygpt.analysis.attention import AttentionDistances, AttentionMaps
 from raygpt.analysis.groups import COLOURS
 
 EVEN_COLOUR = "gray"
-"""Can be seen on light and dark."""
+"""Visible on light and dark backgrounds."""
 
 
 def mean_distance_figure(models: Mapping[str, AttentionDistances]) -> go.Figure:
@@ -32,7 +33,7 @@ def mean_distance_figure(models: Mapping[str, AttentionDistances]) -> go.Figure:
             xgap=1,
             ygap=1,
             texttemplate="%{z:.1f}" if table["mean_distance"].shape[1] <= 8 else None,
-            hovertemplate="layer %{y}, head %{x}<br>looks back %{z:.1f} tokens on average<br>"
+            hovertemplate="layer %{y}, head %{x}<br>%{z:.1f} tokens back on average<br>"
             "%{customdata:.0%} on the window's first token<extra></extra>",
             row=1,
             col=column,
@@ -41,23 +42,23 @@ def mean_distance_figure(models: Mapping[str, AttentionDistances]) -> go.Figure:
     figure.update_yaxes(dtick=1, autorange="reversed", showgrid=False, zeroline=False)
     figure.update_yaxes(title_text="layer", col=1)
     n_layers = max(len(each.heads["layer"].unique()) for each in models.values())
-    # Of models on the same data, so that their contexts are the same.
+    # All models were trained on the same data, with the same context.
     even = (next(iter(models.values())).context - 1) / 4
     longest = max(each.heads["mean_distance"].max() for each in models.values())
     return figure.update_layout(
         title={
-            "text": "How far back the heads look on average",
-            "subtitle_text": f"in tokens; a head that attends evenly has {even:.1f}",
+            "text": "How far back the heads attend on average",
+            "subtitle_text": f"in tokens; {even:.1f} for a head that attends evenly",
         },
         margin_t=110,
-        # In the middle, what tells nothing.
+        # Even attention gets the colour in the middle.
         coloraxis={"cmin": 0, "cmax": max(longest, 2 * even), "colorbar": {"thickness": 12}},
         height=190 + 26 * max(4, n_layers),
     )
 
 
 def distance_histogram_figure(models: Mapping[str, AttentionDistances]) -> go.Figure:
-    """Histograms of the distances that each head of a layer looks back; a slider picks the layer.
+    """Histograms of the distances that each head of a layer attends back; a slider picks the layer.
 
     The dotted line is `even_share`.
     """
@@ -107,7 +108,7 @@ def distance_histogram_figure(models: Mapping[str, AttentionDistances]) -> go.Fi
     figure.update_yaxes(range=[0, 1.05 * highest], tickformat=".0%")
     return figure.update_layout(
         title={
-            "text": "How far back a layer's heads look",
+            "text": "How far back a layer's heads attend",
             "subtitle_text": "by distance; dotted: a head that attends evenly",
         },
         margin_t=110,
@@ -118,13 +119,13 @@ def distance_histogram_figure(models: Mapping[str, AttentionDistances]) -> go.Fi
 
 
 def attention_map_figure(maps: Mapping[str, AttentionMaps]) -> go.Figure:
-    """Where one head looks in a text; a slider picks layer and head.
+    """The attention of one head in a text; a slider picks layer and head.
 
-    All maps are in the figure, to three digits, 5 to 6 bytes for each pair of tokens of each head
+    The figure holds all maps with three digits, 5 to 6 bytes for each pair of tokens of each head
     of each model: 1.1 MB as JSON for two models of 12 layers and 8 heads, and 32 tokens.
 
     Args:
-        maps: of the same text in the same tokens.
+        maps: all of the same text and tokenizer.
     """
     tokens = next(iter(maps.values())).tokens
     shapes = [each.weights.shape for each in maps.values()]
@@ -150,7 +151,7 @@ def attention_map_figure(maps: Mapping[str, AttentionMaps]) -> go.Figure:
             row=1,
             col=column,
         )
-    # Most weights are small, those on the first tokens large whatever the head.
+    # Most weights are small; those on the first tokens are large for all heads.
     visible = np.tri(len(tokens), dtype=bool)
     most = max(float(np.quantile(each.weights[..., visible], 0.99)) for each in maps.values())
     positions = list(range(len(tokens)))
@@ -163,9 +164,9 @@ def attention_map_figure(maps: Mapping[str, AttentionMaps]) -> go.Figure:
         figure.update_yaxes(scaleanchor=f"x{column if column > 1 else ''}", col=column)
     return figure.update_layout(
         title={
-            "text": "Where a head looks in a text",
-            "subtitle_text": "from the token at the left to the tokens below; the strongest "
-            "colour is the 99th percentile of the weights",
+            "text": "Attention of a head in a text",
+            "subtitle_text": "each row: from the token at the left to the tokens below; the "
+            "strongest colour is the 99th percentile of the weights",
         },
         margin_t=110,
         coloraxis={"cmin": 0, "cmax": most, "colorbar": {"thickness": 12, "tickformat": ".0%"}},
@@ -175,7 +176,7 @@ def attention_map_figure(maps: Mapping[str, AttentionMaps]) -> go.Figure:
 
 
 def _slider(steps: list[tuple[str, dict[str, list], list[int]]]) -> list[dict]:
-    """A slider over steps that replace data: (name, values by attribute, which traces)."""
+    """A slider over steps that replace data: (name, values by attribute, numbers of traces)."""
     if len(steps) == 1:
         return []
     return [
@@ -193,13 +194,13 @@ def _slider(steps: list[tuple[str, dict[str, list], list[int]]]) -> list[dict]:
 
 
 def _shares(table: pd.DataFrame, layer: int, head: int) -> list[float]:
-    """A head's histogram; empty where the model has no such head."""
+    """A head's histogram; empty if the model has no such head."""
     rows = table[(table["layer"] == layer) & (table["head"] == head)]
     return rows["share"].round(4).tolist()
 
 
 def _map(maps: AttentionMaps, layer: int, head: int) -> list[list[float | None]]:
-    """A head's weights, nothing for the future; empty where the model has no such head."""
+    """A head's weights, None for the future; only None if the model has no such head."""
     layers, heads = maps.weights.shape[:2]
     if layer >= layers or head >= heads:
         return [[None] * len(maps.tokens)] * len(maps.tokens)
@@ -208,5 +209,5 @@ def _map(maps: AttentionMaps, layer: int, head: int) -> list[list[float | None]]
 
 
 def _visible(token: str) -> str:
-    """A token as a label: plotly trims spaces, and reads some HTML."""
+    """A token as a label: plotly trims spaces and interprets some HTML."""
     return escape(token.replace(" ", "·").replace("\n", "↵").replace("\t", "⇥"))

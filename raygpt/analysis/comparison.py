@@ -1,4 +1,4 @@
-"""The attention of a run's best trial beside that of its baseline."""
+"""The attention of a run's best trial beside its baseline's."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,39 +24,39 @@ EXCERPT_TOKENS = 32
 
 @dataclass(frozen=True)
 class TrialAttention:
-    """Where the heads of one trial's model look."""
+    """What the heads of one trial's model attend to."""
 
     distances: AttentionDistances
     """On the validation set."""
     maps: AttentionMaps
-    """On a text."""
+    """In a text."""
 
 
 def compare_attention(
     results: Results, dataset: Dataset | None = None, text: str | None = None, n_windows: int = 32
 ) -> dict[str, TrialAttention]:
-    """The attention of the best trial and of the baseline, by what to call them.
+    """The attention of the best trial and of the baseline, by name.
 
-    The keys are "best 0008" and "baseline 0000", or "best and baseline 0000" where they are the
-    same; a trial that has no checkpoint is left out. Works on the GPU where there is one.
+    The names are "best 0008" and "baseline 0000", or "best and baseline 0000" if they are the same
+    trial; a trial without a checkpoint is left out. Computes on the GPU if there is one.
 
     Args:
-        results: of a run, finished or going on.
-        dataset: of the run's tokenizer; the run's own if left out, made again where the cache has
-            it no longer.
+        results: of a run, finished or not.
+        dataset: of the run's tokenizer; the run's own if left out, prepared again if the cache no
+            longer has it.
         text: at most as many tokens as the context; by default the first words of the first
             document of the validation set.
-        n_windows: how many windows of the validation set to look at.
+        n_windows: number of windows of the validation set to measure on.
 
     Raises:
-        UserError: a checkpoint or the data cannot be read, the data is not what the run was trained
-            on, or the text is too long.
+        UserError: a checkpoint or the data cannot be read, the run was trained on other data, the
+            text is too long, or the model is not raygpt's own GPT.
     """
     dataset = dataset or dataset_of(results)
     found = {}
     for name, folder in checkpoints(results).items():
-        model = load_model(folder).gpt.to(default_device())
-        context = model.position_embedding.num_embeddings
+        model = load_model(folder).model.to(default_device())
+        context = model.context
         if text is None:
             text = excerpt(dataset, min(EXCERPT_TOKENS, context))
         maps = attention_maps(model, dataset.tokenizer, text)  # also checks the vocabulary
@@ -66,7 +66,7 @@ def compare_attention(
 
 
 def checkpoints(results: Results) -> dict[str, Path]:
-    """The checkpoint folders of the best trial and the baseline, named as above."""
+    """The checkpoint folders of the best trial and the baseline, by `compare_attention`'s names."""
     best = results.best
     if best is None:
         return {}
@@ -88,7 +88,7 @@ def dataset_of(results: Results) -> Dataset:
     """The tokens that a run's trials were judged on.
 
     Raises:
-        UserError: they cannot be had.
+        UserError: they are not available, or the corpus has changed since.
     """
     data = load_search_file(results.folder / files.SEARCH).data
     dataset = prepare(data, train_tokens=0)
@@ -103,11 +103,11 @@ def dataset_of(results: Results) -> Dataset:
 
 
 def excerpt(dataset: Dataset, most_tokens: int) -> str:
-    """The first words of the first document of the validation set, in at most so many tokens."""
+    """The first words of the first document of the validation set, at most `most_tokens` tokens."""
     document = next(dataset.documents("validation"))
-    # A character may be cut through.
+    # The cut may have split a character.
     text = dataset.tokenizer.decode(document[:most_tokens]).rstrip("\ufffd")
-    # What was cut off may have kept some characters in one token.
+    # Without the text after it, the end may take more tokens.
     while len(dataset.tokenizer.encode(text)) > most_tokens:
         text = text[:-1]
     return text

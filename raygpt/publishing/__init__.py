@@ -1,1 +1,1 @@
-"""Trained models for other tools: what transformers loads, and what a reader wants to know."""
+"""Trained models for other tools: transformers' files, and a model card for readers."""

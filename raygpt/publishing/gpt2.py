@@ -5,11 +5,13 @@ from pathlib import Path
 import torch
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
 from tokenizers import Tokenizer as FastTokenizer
+from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast, PreTrainedTokenizerBase
 
 from raygpt.data.tokenizer import END_OF_DOCUMENT, MERGES_FILE, VOCABULARY_FILE, Tokenizer
+from raygpt.errors import UserError
 from raygpt.recipe.sections import Model as ModelRecipe
-from raygpt.training.model import GPT, LAYER_NORM_EPSILON
+from raygpt.training.model import LAYER_NORM_EPSILON
 
 THEIR_NAMES = {
     "attention_norm": "ln_1",
@@ -19,20 +21,28 @@ THEIR_NAMES = {
     "mlp.expansion": "mlp.c_fc",
     "mlp.projection": "mlp.c_proj",
 }
-"""Of a block's layers."""
+"""transformers' names of a block's layers."""
+
+TOLERANCE = 1e-3
+"""Largest difference of a logit, relative to their spread, that rounding explains."""
 
 
-def to_transformers(gpt: GPT, recipe: ModelRecipe, tokenizer: Tokenizer) -> GPT2LMHeadModel:
+def to_transformers(model: nn.Module, recipe: ModelRecipe, tokenizer: Tokenizer) -> GPT2LMHeadModel:
     """The same model in transformers, in float32; without the rows that pad the vocabulary.
 
     Args:
-        gpt: raygpt's own.
+        model: on the CPU, in evaluation mode.
         recipe: of the model.
         tokenizer: the model's.
+
+    Raises:
+        UserError: the model is not GPT-2's architecture: it has other parameters, or other logits
+            with the same ones.
     """
+    weights = _weights(model, recipe.n_layers, tokenizer.vocab_size)
     config = GPT2Config(
         vocab_size=tokenizer.vocab_size,
-        n_positions=gpt.position_embedding.num_embeddings,
+        n_positions=model.context,
         n_embd=recipe.d_model,
         n_layer=recipe.n_layers,
         n_head=recipe.n_heads,
@@ -44,30 +54,61 @@ def to_transformers(gpt: GPT, recipe: ModelRecipe, tokenizer: Tokenizer) -> GPT2
         bos_token_id=tokenizer.end_of_document,
         eos_token_id=tokenizer.end_of_document,
     )
-    ours = gpt.state_dict()
-    embedding = ours["token_embedding.weight"][: tokenizer.vocab_size]
-    theirs = {
-        "transformer.wte.weight": embedding,
-        "lm_head.weight": embedding,
-        "transformer.wpe.weight": ours["position_embedding.weight"],
-        "transformer.ln_f.weight": ours["final_norm.weight"],
-        "transformer.ln_f.bias": ours["final_norm.bias"],
+    gpt2 = GPT2LMHeadModel(config).to(torch.float32)
+    gpt2.load_state_dict(weights)
+    gpt2.eval()
+    _compare(model, gpt2)
+    return gpt2
+
+
+def _weights(model: nn.Module, n_layers: int, vocab_size: int) -> dict[str, torch.Tensor]:
+    """The model's parameters by transformers' names; UserError if GPT-2 has others."""
+    names = {
+        "token_embedding.weight": "transformer.wte.weight",
+        "position_embedding.weight": "transformer.wpe.weight",
+        "final_norm.weight": "transformer.ln_f.weight",
+        "final_norm.bias": "transformer.ln_f.bias",
     }
-    for layer in range(recipe.n_layers):
+    for layer in range(n_layers):
         for our_name, their_name in THEIR_NAMES.items():
             for kind in ("weight", "bias"):
-                value = ours[f"blocks.{layer}.{our_name}.{kind}"]
-                # transformers' Conv1D holds its matrices the other way round.
-                theirs[f"transformer.h.{layer}.{their_name}.{kind}"] = value.t()
-    model = GPT2LMHeadModel(config).to(torch.float32)
-    model.load_state_dict(theirs)
-    return model.eval()
+                name = f"transformer.h.{layer}.{their_name}.{kind}"
+                names[f"blocks.{layer}.{our_name}.{kind}"] = name
+    ours = model.state_dict()
+    if differing := sorted(names.keys() ^ ours.keys()):
+        raise _not_gpt2(model, f"one of the two has no {differing[0]}")
+    # transformers' Conv1D holds its matrices transposed.
+    theirs = {
+        name: ours[our_name].t() if our_name.startswith("blocks.") else ours[our_name]
+        for our_name, name in names.items()
+    }
+    embedding = theirs["transformer.wte.weight"][:vocab_size]
+    return theirs | {"transformer.wte.weight": embedding, "lm_head.weight": embedding}
+
+
+@torch.no_grad()
+def _compare(model: nn.Module, gpt2: GPT2LMHeadModel) -> None:
+    """Raise UserError unless both give a sequence of tokens the same logits."""
+    vocab_size = gpt2.config.vocab_size
+    tokens_BT = torch.arange(min(32, model.context))[None] * 7919 % vocab_size
+    ours_BTV, theirs_BTV = model.logits(tokens_BT)[..., :vocab_size], gpt2(tokens_BT).logits
+    difference = (ours_BTV - theirs_BTV).abs().max() / theirs_BTV.std()
+    # Written so that a NaN is refused as well.
+    if not difference <= TOLERANCE:
+        raise _not_gpt2(model, "GPT-2 with its parameters gives other logits")
+
+
+def _not_gpt2(model: nn.Module, reason: str) -> UserError:
+    return UserError(
+        f"the model {type(model).__name__} cannot be exported: transformers would load it as "
+        f"GPT-2, and {reason}; only raygpt's own GPT can be exported"
+    )
 
 
 def tokenizer_to_transformers(folder: Path, context: int) -> PreTrainedTokenizerBase:
-    """The tokenizer whose two files lie in a folder, as transformers has GPT-2's.
+    """The tokenizer whose two files are in a folder, as transformers' GPT-2 tokenizer.
 
-    Other than raygpt's it reads "<|endoftext|>" in a text as the end of a document.
+    Unlike raygpt's it reads "<|endoftext|>" in a text as the end of a document.
 
     Args:
         folder: with vocab.json and merges.txt.

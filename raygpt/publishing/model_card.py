@@ -1,4 +1,4 @@
-"""The README of an exported model, for those who find it without knowing where it is from."""
+"""The README of an exported model, for readers who know nothing else about it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -27,7 +27,7 @@ tags: [gpt2, raygpt]
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-folder = "{name}"  # wherever it lies
+folder = "{name}"  # path of this folder
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForCausalLM.from_pretrained(folder)
 inputs = tokenizer("{end}The", return_tensors="pt")
@@ -35,9 +35,8 @@ ids = model.generate(**inputs, do_sample=True, max_new_tokens=50)
 print(tokenizer.decode(ids[0], skip_special_tokens=True))
 ```
 
-It takes {context:,} tokens at a time at most. In training every document came after an `{end}`,
-so a text should too. It has not been tuned to follow instructions, nor to keep from saying what is
-false or offensive.
+Its context is {context:,} tokens. In training every document followed an `{end}`, so a text should
+too. The model has not been tuned to follow instructions, nor to avoid false or offensive text.
 
 ## Figures
 
@@ -49,7 +48,7 @@ false or offensive.
 
 ## Recipe
 
-`python -m raygpt.train FILE` trains it again from a file of this:
+`python -m raygpt.train FILE` trains it again; the contents of the file:
 
 ```yaml
 {recipe}```
@@ -61,10 +60,10 @@ def model_card(name: str, model: TrainedModel, found: FoundCheckpoint) -> str:
 
     Args:
         name: of the exported model.
-        model: that is exported.
-        found: where it was.
+        model: the exported model.
+        found: its checkpoint.
     """
-    # Where the tokens lie on somebody's machine is nobody's business, and decides nothing.
+    # The path of the token cache is private, and changes no result.
     data = model.recipe.data.model_copy(update={"cache": None})
     recipe = model.recipe.model_copy(update={"data": data})
     return CARD.format(
@@ -79,8 +78,8 @@ def model_card(name: str, model: TrainedModel, found: FoundCheckpoint) -> str:
 
 
 def _summary(model: TrainedModel, found: FoundCheckpoint) -> Iterator[str]:
-    padding = model.gpt.token_embedding.num_embeddings - model.tokenizer.vocab_size
-    parameters = sum(parameter.numel() for parameter in model.gpt.parameters())
+    parameters = sum(parameter.numel() for parameter in model.model.parameters())
+    padding = len(model.model.token_embedding.weight) - model.tokenizer.vocab_size
     parameters -= padding * model.recipe.model.d_model
     yield f"A GPT-2-style model of {parameters:,} parameters, trained from scratch with raygpt."
     if found.results is None or found.trial is None:
@@ -107,7 +106,7 @@ def _is_search(results: Results) -> bool:
 
 
 def _made_with(results: Results) -> str:
-    """The versions that decide its numbers, as far as the run folder says."""
+    """The versions that decide its numbers; empty if the run folder does not say."""
     made_with = files.read_json(results.folder / files.ENVIRONMENT)
     versions = made_with.get("versions", {})
     if not versions.keys() >= {"raygpt", "torch"}:
@@ -118,21 +117,21 @@ def _made_with(results: Results) -> str:
 
 
 def _figures(model: TrainedModel, found: FoundCheckpoint) -> str:
-    """The figures of the very weights that are exported, and how they were taken."""
+    """The figures of the exported weights, and how they were measured."""
     recipe = model.recipe
     tokens = f"{model.tokens:,}"
     if not model.finished:
         tokens += f" of {budget_tokens(recipe):,}"
     if model.tokens_trained != model.tokens:
-        tokens += f"; {model.tokens_trained:,} with the cooldowns to the rungs below"
+        tokens += f"; {model.tokens_trained:,} with the cooldowns to lower rungs"
     lines = [("tokens trained on", tokens)]
     if not model.finished:
         return (
-            f"{_table(lines)}\n\nThese weights were saved on the way, before the learning rate had "
-            f"come down as the recipe says. They were not judged as they stand here."
+            f"{_table(lines)}\n\nThese weights were saved in mid-schedule, before the learning "
+            f"rate had decayed as the recipe says. They were not scored on the validation set."
         )
     if found.trial is None or "bits_per_byte" not in found.trial:
-        return f"{_table(lines)}\n\nThe figures on the validation set stand in its run folder."
+        return f"{_table(lines)}\n\nIts run folder has the figures on the validation set."
     trial = found.trial
     lines = [
         ("bits per byte", f"{trial['bits_per_byte']:.4f}"),
@@ -142,9 +141,9 @@ def _figures(model: TrainedModel, found: FoundCheckpoint) -> str:
     ]
     paragraphs = [
         _table(lines),
-        f"Taken on {_scored_tokens(recipe, model.data):,} tokens of validation documents, none of "
-        f"which it was trained on (validation set `{trial['validation_set']}`), in windows of "
-        f"{recipe.data.context:,} tokens one after the other; `{END_OF_DOCUMENT}` is not scored. "
+        f"Measured on {_scored_tokens(recipe, model.data):,} tokens of validation documents, which "
+        f"it was not trained on (validation set `{trial['validation_set']}`), in consecutive "
+        f"windows of {recipe.data.context:,} tokens; `{END_OF_DOCUMENT}` is not scored. "
         f"Bits per byte are Σ nll / (ln 2 · Σ UTF-8 bytes), and do not depend on the tokenizer.",
         *_doubts(found),
     ]
@@ -152,13 +151,13 @@ def _figures(model: TrainedModel, found: FoundCheckpoint) -> str:
 
 
 def _scored_tokens(recipe: Recipe, data: dict[str, Any]) -> int:
-    """Those in whole windows, each with a target after it; the ends of documents among them."""
+    """Number of tokens in whole windows, ends of documents included."""
     available = min(recipe.data.validation_tokens, data["validation"]["tokens"] - 1)
     return available // recipe.data.context * recipe.data.context
 
 
 def _doubts(found: FoundCheckpoint) -> Iterator[str]:
-    """What else is known of how good the recipe is."""
+    """How far the figures can be trusted."""
     assert found.results is not None
     trials = found.results.trials
     if (compared := confirmation(trials)) and (winner := compared.winner):
@@ -171,8 +170,8 @@ def _doubts(found: FoundCheckpoint) -> Iterator[str]:
         yield "\n".join(f"- {sentence}" for sentence in compared.words())
     elif len(trials) > 1:
         yield (
-            f"The trial was picked among {len(trials)} by this figure, with one seed each: the "
-            f"best of many was lucky too, and other documents or seeds may be less kind."
+            f"The trial is the best of {len(trials)} by this figure, with one seed each: in part "
+            f"it was lucky, so expect a worse figure on other documents or with other seeds."
         )
 
 
@@ -187,7 +186,7 @@ def _data(data: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         ("corpus", f"`{data['corpus']}`"),
         ("revision", data["revision"]),
-        ("licence of the text", data["licence"] or "not known"),
+        ("licence of the text", data["licence"] or "unknown"),
         ("tokenizer", f"`{data['tokenizer']}`"),
         ("prepared for training", amount("train")),
         ("prepared for validation", amount("validation")),
@@ -196,6 +195,6 @@ def _data(data: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _table(lines: list[tuple[str, str]]) -> str:
-    """Markdown, without a heading."""
+    """A Markdown table without a heading."""
     escaped = ((name, text.replace("|", r"\|")) for name, text in lines)
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in escaped)])

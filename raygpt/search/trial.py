@@ -23,7 +23,7 @@ from raygpt.search.cluster import Placement
 from raygpt.search.preparation import PreparedTokens
 from raygpt.training.hardware import return_freed_memory
 from raygpt.training.loop import TrainingDiverged, TrainingRun
-from raygpt.training.workers import worker_rank
+from raygpt.training.parallel import worker_rank
 
 ALIVE = "alive"
 """Says nothing but that a trial lives: steps made since it began, in a report of its own."""
@@ -118,9 +118,10 @@ def train_worker(config: dict[str, Any]) -> None:
                 metrics["rung_time"] = rung_time(report.rung, recipe.search.reduction_factor)
             with tempfile.TemporaryDirectory() as folder:
                 checkpoint = None
-                if report.checkpoint_due and worker_rank() == 0:
+                if report.checkpoint_due:
                     run.save(Path(folder))
-                    checkpoint = Checkpoint.from_directory(folder)
+                    if worker_rank() == 0:
+                        checkpoint = Checkpoint.from_directory(folder)
                 send(metrics, checkpoint=checkpoint)
     except TrainingDiverged as error:
         send({"diverged": str(error)})

@@ -25,7 +25,9 @@ def build_model(recipe: Recipe, vocab_size: int) -> nn.Module:
         UserError: a model of the user's own cannot be made, or gives no logits.
     """
     if recipe.model.own:
-        return UsersModel(recipe, vocab_size)
+        # Messages name a model by its type.
+        named = type(recipe.model.own.class_name, (UsersModel,), {})
+        return named(recipe, vocab_size)
     return GPT(recipe.model, vocab_size, recipe.data.context)
 
 

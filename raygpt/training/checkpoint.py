@@ -1,4 +1,4 @@
-"""The file that a training run is saved in, and the model alone out of it."""
+"""The file that holds the state of a training run, and how to read the model alone from it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +12,15 @@ from raygpt.data.dataset import Dataset
 from raygpt.data.tokenizer import TOKENIZER_FILES, Tokenizer
 from raygpt.errors import UserError
 from raygpt.recipe.budget import budget_tokens, tokens_per_step
-from raygpt.recipe.json_text import read_recipe_json, recipe_to_json
+from raygpt.recipe.json_text import recipe_to_json
 from raygpt.recipe.schema import Recipe
 from raygpt.results.files import CHECKPOINT_FILE
 from raygpt.training.build import build_model
+from raygpt.training.identity import read_recipe
 
 
 def write_state(folder: Path, state: dict[str, Any]) -> None:
-    """Put the state of a run into a checkpoint's folder, in one step."""
+    """Write the state of a run into a checkpoint's folder; a kill leaves the old file whole."""
     folder.mkdir(parents=True, exist_ok=True)
     replace_file(folder / CHECKPOINT_FILE, lambda partial: torch.save(state, partial))
 
@@ -29,7 +30,7 @@ def read_state(folder: Path, mapped: bool = False) -> dict[str, Any]:
 
     Args:
         folder: of the checkpoint.
-        mapped: whether a tensor is read from the file only when it is used.
+        mapped: whether to read a tensor from the file only when it is used.
 
     Raises:
         UserError: there is no readable checkpoint.
@@ -47,8 +48,8 @@ def read_state(folder: Path, mapped: bool = False) -> dict[str, Any]:
     return state
 
 
-def origin(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
-    """What a checkpoint says of its model, to those who have neither the recipe nor the data."""
+def describe_origin(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
+    """What a checkpoint says about its model to a reader without the recipe and the data."""
     return {
         "recipe": recipe_to_json(recipe, with_source=True),
         "data": dataset.provenance(),
@@ -58,22 +59,22 @@ def origin(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """The model of a checkpoint, and where it is from."""
+    """The model of a checkpoint, and how it was trained."""
 
-    gpt: nn.Module
-    """On the CPU, in float32, in evaluation mode."""
+    model: nn.Module
+    """On the CPU, in float32, in evaluation mode; as `raygpt.training.build` describes it."""
     tokenizer: Tokenizer
     recipe: Recipe
     data: dict[str, Any]
-    """As `Dataset.provenance` has it."""
+    """What `Dataset.provenance` returned."""
     tokens: int
     """Position in the budget."""
     tokens_trained: int
-    """All tokens that the run had processed, cooldowns that it went back from included."""
+    """All tokens that the run had processed, cooldowns included."""
 
     @property
     def finished(self) -> bool:
-        """Whether it has been trained to the end of the budget."""
+        """Whether it was trained to the end of the budget."""
         return self.tokens == budget_tokens(self.recipe)
 
 
@@ -85,22 +86,22 @@ def load_model(folder: Path) -> TrainedModel:
     """
     state = read_state(folder, mapped=True)
     try:
-        of = state["origin"]
-        recipe = read_recipe_json(of["recipe"])
+        origin = state["origin"]
+        recipe = read_recipe(origin["recipe"])
     except (KeyError, ValueError):
         raise UserError(
-            f"{folder / CHECKPOINT_FILE}: was saved by another version of raygpt, with another "
-            f"recipe's settings or without its tokenizer; train its recipe again"
+            f"{folder / CHECKPOINT_FILE}: was saved by another version of raygpt, without its "
+            f"tokenizer or with settings that this version does not have; train its recipe again"
         ) from None
-    tokenizer = Tokenizer(*(of["tokenizer"][name].encode() for name in TOKENIZER_FILES))
-    gpt = build_model(recipe, tokenizer.vocab_size)
-    gpt.load_state_dict(state["state"]["model"])
+    tokenizer = Tokenizer(*(origin["tokenizer"][name].encode() for name in TOKENIZER_FILES))
+    model = build_model(recipe, tokenizer.vocab_size)
+    model.load_state_dict(state["state"]["model"])
     per_step = tokens_per_step(recipe)
     return TrainedModel(
-        gpt.eval(),
+        model.eval(),
         tokenizer,
         recipe,
-        of["data"],
+        origin["data"],
         state["state"]["step"] * per_step,
         state["steps_trained"] * per_step,
     )

@@ -1,4 +1,7 @@
-"""How well a model predicts the validation set."""
+"""How well a model predicts the validation set.
+
+Shapes in names: B sequences, T tokens of each, V the vocabulary with its padding.
+"""
 
 import math
 from dataclasses import dataclass
@@ -7,8 +10,8 @@ import torch
 from torch import nn
 
 from raygpt.data.batches import Windows
+from raygpt.training import parallel
 from raygpt.training.model import summed_loss
-from raygpt.training.workers import sum_over_workers, worker_count, worker_rank
 
 IGNORED = -100
 """The target that PyTorch's cross entropy leaves out."""
@@ -24,7 +27,7 @@ class Evaluation:
     bytes: int
     """UTF-8 bytes of the scored tokens' own byte sequences."""
     correct: int
-    """Tokens that the model held the most probable."""
+    """Number of tokens that were the model's first choice."""
 
     @property
     def bits_per_byte(self) -> float:
@@ -50,10 +53,10 @@ def evaluate(
     batch_size: int,
     autocast: torch.autocast,
 ) -> Evaluation:
-    """Score every window once, shared out over the workers; the model is left as it was found.
+    """Score every window once, each worker its share; the model's mode is restored afterwards.
 
     Args:
-        model: maps ids (batch, time) to logits (batch, time, padded vocabulary).
+        model: maps tokens_BT to logits_BTV.
         windows: the fixed validation set.
         token_bytes: bytes of each token, (vocabulary,), 0 for the end-of-document token.
         batch_size: windows in one forward pass.
@@ -63,17 +66,15 @@ def evaluate(
     model.eval()
     device = token_bytes.device
     sums = torch.zeros(4, dtype=torch.float64, device=device)
-    stride = batch_size * worker_count()
-    for start in range(batch_size * worker_rank(), len(windows), stride):
-        inputs, targets = windows.sequences(start, min(start + batch_size, len(windows)))
-        inputs, targets = inputs.to(device), targets.to(device)
+    for start, stop in parallel.own_windows(len(windows), batch_size):
+        inputs_BT, targets_BT = (part.to(device) for part in windows.sequences(start, stop))
         with autocast:
-            logits = model(inputs)
-        target_bytes = token_bytes[targets]
-        scored = target_bytes > 0
-        nats = summed_loss(logits, targets.masked_fill(~scored, IGNORED))
-        correct = (logits.argmax(-1) == targets) & scored
-        sums += torch.stack([nats.double(), scored.sum(), target_bytes.sum(), correct.sum()])
+            logits_BTV = model(inputs_BT)
+        bytes_BT = token_bytes[targets_BT]
+        scored_BT = bytes_BT > 0
+        nats = summed_loss(logits_BTV, targets_BT.masked_fill(~scored_BT, IGNORED))
+        correct_BT = (logits_BTV.argmax(-1) == targets_BT) & scored_BT
+        sums += torch.stack([nats.double(), scored_BT.sum(), bytes_BT.sum(), correct_BT.sum()])
     model.train(was_training)
-    nats, tokens, n_bytes, correct = sum_over_workers(sums).tolist()
+    nats, tokens, n_bytes, correct = parallel.sum_over_workers(sums).tolist()
     return Evaluation(nats, int(tokens), int(n_bytes), int(correct))

@@ -1,4 +1,4 @@
-"""Text that a model goes on with."""
+"""Text that a model continues."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,7 +8,7 @@ from torch import nn
 
 @torch.inference_mode()
 def generate(
-    gpt: nn.Module,
+    model: nn.Module,
     prompt: Sequence[int],
     tokens: int,
     end_of_document: int,
@@ -16,34 +16,36 @@ def generate(
     top_k: int | None = None,
     seed: int = 0,
 ) -> Iterator[int]:
-    """Draw one token after the other, up to the end of the document, which is not given out.
+    """Draw one token after the other, up to the end of the document, which is not yielded.
 
-    The model sees as much of what comes before as its context takes. Tokens are drawn on the CPU,
-    so that a seed gives the same ones on every kind of device, but for rounding.
+    The model sees the last tokens of the text, as many as its context holds. Tokens are drawn on
+    the CPU, so that a seed gives the same ones on every kind of device, except for rounding.
 
     Args:
-        gpt: in evaluation mode, on the device to compute on.
+        model: as `raygpt.training.build` describes it; in evaluation mode, on the device to
+            compute on.
         prompt: ids, at least one.
-        tokens: at most so many.
+        tokens: most tokens to draw.
         end_of_document: id.
         temperature: what logits are divided by; 0 takes the most probable token.
-        top_k: draw among so many of the most probable; among all if left out.
+        top_k: draw among this number of the most probable tokens; among all if left out.
         seed: of the draw.
     """
-    context, device = gpt.context, next(gpt.parameters()).device
+    device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     ids = list(prompt)
     for _ in range(tokens):
-        logits = gpt(torch.tensor([ids[-context:]], device=device))[0, -1].float().cpu()
+        tokens_BT = torch.tensor([ids[-model.context :]], device=device)
+        logits_V = model.logits(tokens_BT)[0, -1].float().cpu()
         if top_k is not None:
-            least = logits.topk(min(top_k, len(logits))).values[-1]
-            logits[logits < least] = -torch.inf
+            least = logits_V.topk(min(top_k, len(logits_V))).values[-1]
+            logits_V[logits_V < least] = -torch.inf
         if temperature:
             # In double precision, in which no temperature above 0 makes a logit overflow.
-            weights = (logits.double() / temperature).softmax(-1)
-            drawn = int(torch.multinomial(weights, 1, generator=generator))
+            weights_V = (logits_V.double() / temperature).softmax(-1)
+            drawn = int(torch.multinomial(weights_V, 1, generator=generator))
         else:
-            drawn = int(logits.argmax())
+            drawn = int(logits_V.argmax())
         if drawn == end_of_document:
             return
         ids.append(drawn)

@@ -1,4 +1,4 @@
-"""What the machine at hand can do: device, precision, random generators."""
+"""The hardware of this process: device, precision, threads, random generators, memory."""
 
 import ctypes
 import sys
@@ -7,14 +7,14 @@ import torch
 
 
 def default_device() -> torch.device:
-    """The GPU of this process where it has one, else the CPU."""
+    """The GPU of this process if it has one, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
 
 
 def supports_bf16(device: torch.device) -> bool:
-    """Whether bf16 products run in hardware there, rather than slower than float32."""
+    """Whether a device has hardware for bf16 products; emulated, they are slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()
@@ -25,19 +25,19 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The context to compute in. Weights and optimizer state stay in float32.
 
     Args:
-        precision: "bf16", "fp32", or "auto": bf16 where the hardware has it.
+        precision: "bf16", "fp32", or "auto": bf16 if the hardware has it.
     """
     use_bf16 = precision == "bf16" or (precision == "auto" and supports_bf16(device))
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=use_bf16)
 
 
 def set_threads(cpus: float) -> int:
-    """Have this process compute with as many threads as it has cores, and say how many.
+    """Set the number of threads that this process computes with, and return it.
 
-    Sums depend on it in their last digits, so it must not be left to the machine.
+    Sums depend on it in their last digits, so the recipe decides it and not the machine.
 
     Args:
-        cpus: cores; a part of one counts only where there is no more.
+        cpus: cores of the process; rounded down, but to at least one thread.
     """
     threads = max(1, int(cpus))
     torch.set_num_threads(threads)
@@ -47,8 +47,8 @@ def set_threads(cpus: float) -> int:
 def seed_generators(device: torch.device, seed: int) -> None:
     """Seed the generators that initialisation and dropout draw from.
 
-    Not `torch.manual_seed`: that records a stack trace for every call on a machine without a
-    GPU, and this is called at every step.
+    `torch.manual_seed` would record a stack trace at every call on a machine without a GPU, and
+    this is called at every step.
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
@@ -56,7 +56,7 @@ def seed_generators(device: torch.device, seed: int) -> None:
 
 
 class HostCopy:
-    """A number on its way from the device to the host, while the device goes on."""
+    """A number that is copied from the device to the host while the device continues to work."""
 
     def __init__(self, value: torch.Tensor):
         self._arrived = None
@@ -69,7 +69,7 @@ class HostCopy:
             self._value = value.clone()
 
     def item(self) -> float:
-        """The number, once it is there."""
+        """The number; waits until it has been copied."""
         if self._arrived is not None:
             self._arrived.synchronize()
         return self._value.item()
@@ -78,7 +78,7 @@ class HostCopy:
 def keep_freed_memory() -> None:
     """Let the allocator reuse the large blocks that a training step frees, on glibc.
 
-    By default it gives them back to the system, which then clears every page anew: a small model
+    By default glibc returns them to the system, which then clears every page again: a small model
     on a CPU trains 1.4 times as fast without that.
     """
     if libc := _glibc():
@@ -87,12 +87,12 @@ def keep_freed_memory() -> None:
 
 
 def return_freed_memory() -> None:
-    """Give what `keep_freed_memory` kept back to the system."""
+    """Return the memory that `keep_freed_memory` kept to the system."""
     if libc := _glibc():
         libc.malloc_trim(0)
 
 
-# Numbers of mallopt(3)'s parameters.
+# Parameter numbers of mallopt(3).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 

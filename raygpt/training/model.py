@@ -1,6 +1,11 @@
-"""The decoder-only transformer: GPT-2's architecture, parameter for parameter."""
+"""The decoder-only transformer: GPT-2's architecture, parameter for parameter.
+
+Shapes in names: B sequences, T tokens of each, C the width of the residual stream (`d_model`), H
+heads, D the width of a head (C / H), V the vocabulary with its padding.
+"""
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from raygpt.recipe.sections import Model as ModelRecipe
 
 VOCABULARY_MULTIPLE = 64
-"""The embedding's rows are padded to a multiple of this, for the matrix units' sake."""
+"""The embedding's rows are padded to a multiple of this, which matrix units are fast with."""
 
 INITIAL_STD = 0.02
 LAYER_NORM_EPSILON = 1e-5
@@ -26,26 +31,30 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(recipe.d_model, 3 * recipe.d_model)
         self.projection = nn.Linear(recipe.d_model, recipe.d_model)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, time, d_model) -> the same shape."""
-        query, key, value = self.heads(x)
-        attended = F.scaled_dot_product_attention(
-            query, key, value, dropout_p=self.dropout if self.training else 0.0, is_causal=True
+    def forward(self, x_BTC: torch.Tensor) -> torch.Tensor:
+        """What the heads gather for each position, x_BTC -> another x_BTC."""
+        queries_BHTD, keys_BHTD, values_BHTD = self.heads(x_BTC)
+        attended_BHTD = F.scaled_dot_product_attention(
+            queries_BHTD,
+            keys_BHTD,
+            values_BHTD,
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=True,
         )
-        attended = attended.transpose(1, 2).reshape(x.shape)
-        return F.dropout(self.projection(attended), self.dropout, self.training)
+        attended_BTC = attended_BHTD.transpose(1, 2).reshape(x_BTC.shape)
+        return F.dropout(self.projection(attended_BTC), self.dropout, self.training)
 
-    def heads(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Queries, keys and values of every head.
+    def heads(self, x_BTC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Queries, keys and values of every head, three tensors _BHTD.
 
-        (batch, time, d_model) -> three times (batch, n_heads, time, d_model / n_heads).
+        As attention multiplies them: a position encoding that turns queries and keys does it here.
         """
-        batch, time, d_model = x.shape
-        query, key, value = (
-            part.view(batch, time, self.n_heads, d_model // self.n_heads).transpose(1, 2)
-            for part in self.qkv(x).split(d_model, dim=-1)
+        batch, time, d_model = x_BTC.shape
+        queries_BHTD, keys_BHTD, values_BHTD = (
+            part_BTC.view(batch, time, self.n_heads, d_model // self.n_heads).transpose(1, 2)
+            for part_BTC in self.qkv(x_BTC).split(d_model, dim=-1)
         )
-        return query, key, value
+        return queries_BHTD, keys_BHTD, values_BHTD
 
 
 class MLP(nn.Module):
@@ -57,9 +66,9 @@ class MLP(nn.Module):
         self.expansion = nn.Linear(recipe.d_model, 4 * recipe.d_model)
         self.projection = nn.Linear(4 * recipe.d_model, recipe.d_model)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, time, d_model) -> the same shape."""
-        hidden = F.gelu(self.expansion(x), approximate="tanh")
+    def forward(self, x_BTC: torch.Tensor) -> torch.Tensor:
+        """x_BTC -> another x_BTC."""
+        hidden = F.gelu(self.expansion(x_BTC), approximate="tanh")
         return F.dropout(self.projection(hidden), self.dropout, self.training)
 
 
@@ -73,10 +82,10 @@ class Block(nn.Module):
         self.mlp_norm = nn.LayerNorm(recipe.d_model, eps=LAYER_NORM_EPSILON)
         self.mlp = MLP(recipe)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, time, d_model) -> the same shape."""
-        x = x + self.attention(self.attention_norm(x))
-        return x + self.mlp(self.mlp_norm(x))
+    def forward(self, x_BTC: torch.Tensor) -> torch.Tensor:
+        """x_BTC -> another x_BTC."""
+        x_BTC = x_BTC + self.attention(self.attention_norm(x_BTC))
+        return x_BTC + self.mlp(self.mlp_norm(x_BTC))
 
 
 class GPT(nn.Module):
@@ -90,6 +99,8 @@ class GPT(nn.Module):
 
     def __init__(self, recipe: ModelRecipe, vocab_size: int, context: int):
         super().__init__()
+        self.vocab_size = vocab_size
+        self.context = context
         padded_size = math.ceil(vocab_size / VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
         self.context = context
         self.dropout = recipe.dropout
@@ -106,7 +117,7 @@ class GPT(nn.Module):
         self._initialise(recipe.n_layers)
 
     def _initialise(self, n_layers: int) -> None:
-        """GPT-2's initialisation: what feeds the residual stream is scaled by its depth."""
+        """GPT-2's initialisation: smaller by depth for the matrices that add to the stream."""
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
@@ -115,35 +126,47 @@ class GPT(nn.Module):
                 std = INITIAL_STD / math.sqrt(2 * n_layers) if residual else INITIAL_STD
                 nn.init.normal_(parameter, std=std)
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+    def forward(self, tokens_BT: torch.Tensor) -> torch.Tensor:
         """Logits of the next token at every position.
 
         Args:
-            tokens: ids, (batch, time), time at most the context.
+            tokens_BT: ids; T is at most the context.
 
         Returns:
-            (batch, time, padded vocabulary); the padding's logits are -inf.
+            logits_BTV; those of the padding are -inf.
         """
-        x = self.embed(tokens)
+        x_BTC = self._embedded(tokens_BT)
         for block in self.blocks:
             if self.activation_checkpointing and self.training:
-                x = checkpoint(block, x, use_reentrant=False)
+                x_BTC = checkpoint(block, x_BTC, use_reentrant=False)
             else:
-                x = block(x)
-        return F.linear(self.final_norm(x), self.token_embedding.weight, self.logit_bias)
+                x_BTC = block(x_BTC)
+        return F.linear(self.final_norm(x_BTC), self.token_embedding.weight, self.logit_bias)
 
-    def embed(self, tokens: torch.Tensor) -> torch.Tensor:
-        """What the first block gets: ids (batch, time) -> (batch, time, d_model)."""
-        positions = torch.arange(tokens.shape[1], device=tokens.device)
-        x = self.token_embedding(tokens) + self.position_embedding(positions)
-        return F.dropout(x, self.dropout, self.training)
+    def logits(self, tokens_BT: torch.Tensor) -> torch.Tensor:
+        """logits_BTV of the next token at every position, as `forward` describes them."""
+        return self(tokens_BT)
+
+    def queries_and_keys(
+        self, tokens_BT: torch.Tensor
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """queries_BHTD and keys_BHTD of one layer after the other, for analysis of attention.
+
+        Attention weights are the softmax of queries · keys / √D under the causal mask.
+        """
+        x_BTC = self._embedded(tokens_BT)
+        for block in self.blocks:
+            queries_BHTD, keys_BHTD, _ = block.attention.heads(block.attention_norm(x_BTC))
+            yield queries_BHTD, keys_BHTD
+            x_BTC = block(x_BTC)
+
+    def _embedded(self, tokens_BT: torch.Tensor) -> torch.Tensor:
+        """The first block's input, x_BTC."""
+        positions_T = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)
+        x_BTC = self.token_embedding(tokens_BT) + self.position_embedding(positions_T)
+        return F.dropout(x_BTC, self.dropout, self.training)
 
 
-def summed_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Negative log-likelihood of the targets in nats, summed, in float32.
-
-    Args:
-        logits: (batch, time, padded vocabulary).
-        targets: ids, (batch, time).
-    """
-    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum")
+def summed_loss(logits_BTV: torch.Tensor, targets_BT: torch.Tensor) -> torch.Tensor:
+    """Negative log-likelihood of the targets in nats, summed, in float32."""
+    return F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), reduction="sum")

@@ -1,4 +1,4 @@
-"""How fast this machine trains a recipe, measured on random tokens: no text has to be there."""
+"""How fast this machine trains a recipe, measured on random tokens: no data has to be prepared."""
 
 import time
 from dataclasses import dataclass
@@ -22,24 +22,24 @@ class Pace:
     """The speed of one worker."""
 
     tokens_per_second: float
-    """By training steps alone."""
+    """In training steps, without evaluation."""
     evaluation_seconds: float
-    """One look at the whole validation set."""
+    """Seconds to score the whole validation set once."""
 
 
 def measure_pace(recipe: Recipe) -> Pace:
-    """Train for a few seconds in this process, after one step to warm up, and evaluate once.
+    """Train for a few seconds in this process and evaluate once, each after a warm-up.
 
     Raises:
         MicroBatchTooLarge: the micro-batch does not fit in the device's memory.
     """
-    # Random tokens teach nothing, and at the recipe's own rate the model might well diverge.
+    # At the recipe's own learning rate a model might diverge on random tokens.
     training = recipe.training.model_copy(update={"learning_rate": 1e-9})
     run = TrainingRun(recipe.model_copy(update={"training": training}), _random_tokens(recipe))
     segment = run.plan[-1]
 
     def train() -> float:
-        """The time after one more step."""
+        """Train one step; returns the time after it."""
         run.train_step(segment)
         if run.device.type == "cuda":
             torch.cuda.synchronize(run.device)
@@ -60,7 +60,7 @@ def measure_pace(recipe: Recipe) -> Pace:
 
 
 def _random_tokens(recipe: Recipe) -> SimpleNamespace:
-    """What a TrainingRun needs of a dataset: an epoch of a few steps, and little to validate on."""
+    """A stand-in for a dataset: an epoch of a few steps, and a short validation set."""
     size = tokenizer_size(recipe.data.tokenizer)
     generator = np.random.default_rng(0)
 

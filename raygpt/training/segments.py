@@ -1,9 +1,10 @@
-"""The way of a trial through its budget: a trunk, and a cooldown to each rung.
+"""A trial's training segments: a trunk, and a cooldown to each rung.
 
 A trial is judged at a rung as if the rung were its whole budget. It trains its trunk up to where
-the decay of a run over that budget would begin, decays from there to the rung, is judged, and goes
-back to the trunk. The rate on the trunk is that of the full budget's schedule, whatever the rungs,
-so a trial that comes to the end has been trained by exactly the schedule of its recipe.
+the decay of a run over that budget would begin, decays from there to the rung, is judged, and
+returns to the state before the cooldown. The learning rate on the trunk is that of the full
+budget's schedule, whatever the rungs, so a trial that reaches its budget has been trained by
+exactly the schedule of its recipe.
 """
 
 import math
@@ -20,19 +21,19 @@ RungMetric = Literal["cooldown", "average", "raw"]
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of training, and how the model is judged at its end. Positions are in steps."""
+    """Consecutive steps, and how the model is judged after them. Positions are in steps."""
 
     start: int
     stop: int
-    """May be `start`: then the model is judged as it is."""
+    """May be `start`: the model is judged without further training."""
     budget: int
     """Where the decay of the learning rate ends."""
     cooldown: bool = False
-    """Whether the trial goes back to `start` afterwards."""
+    """Whether the trial returns to its state at `start` afterwards."""
     rung: int | None = None
-    """The rung that lies at `stop`, counted from 0; None if it is none."""
+    """The rung at `stop`, counted from 0; None if there is none."""
     metric: RungMetric = "raw"
-    """What it is judged by there."""
+    """What the model is judged by at the rung."""
 
 
 def segments(recipe: Recipe, metrics: Sequence[RungMetric] | None = None) -> tuple[Segment, ...]:
@@ -40,9 +41,9 @@ def segments(recipe: Recipe, metrics: Sequence[RungMetric] | None = None) -> tup
 
     Args:
         recipe: without ranges.
-        metrics: what to judge by at the rungs below the full budget; by default what the recipe
-            says, or the mid-run value where no trial is stopped. At the full budget the model is
-            judged as it is.
+        metrics: what to judge by at the rungs below the full budget. By default the recipe's rung
+            metric, or the mid-run value if the search stops no trials. At the full budget the
+            model is judged as it is.
     """
     if metrics is None:
         metrics = (recipe.search.rung_metric if recipe.search.stops_trials else "raw",)
@@ -67,9 +68,12 @@ def segments(recipe: Recipe, metrics: Sequence[RungMetric] | None = None) -> tup
 
 
 def trunk_steps(recipe: Recipe, rung_steps: int) -> int:
-    """Steps of the trunk before the cooldown to the rung of so many: those at the full rate.
+    """Number of steps on the trunk before the cooldown to a rung: those at the full rate.
 
-    A step's rate is that of its middle, so these are the steps whose middle lies before the decay.
+    A step's rate is taken at its middle, so these are the steps whose middle lies before the decay.
+
+    Args:
+        rung_steps: position of the rung.
     """
     start = decay_start(
         rung_steps,
@@ -86,3 +90,39 @@ def tokens_trained(recipe: Recipe, rung: int) -> int:
     last = next(number for number, segment in enumerate(plan) if segment.rung == rung)
     steps = sum(segment.stop - segment.start for segment in plan[: last + 1])
     return steps * budget.tokens_per_step(recipe)
+
+
+def is_in_segment(
+    plan: Sequence[Segment], number: int, step: int, trunk_step: int | None = None
+) -> bool:
+    """Whether a saved run fits into a plan where it says that it was.
+
+    Args:
+        number: the segment that the run was in, or would begin next; that after the last one if
+            it was finished.
+        step: position of the run.
+        trunk_step: where the cooldown that the run was in began; None on the trunk.
+    """
+    if number >= len(plan):
+        return number == len(plan) and step == plan[-1].stop and trunk_step is None
+    segment = plan[number]
+    if trunk_step is not None:
+        return segment.cooldown and segment.start == trunk_step and step <= segment.stop
+    begins = step == segment.start
+    return begins or (not segment.cooldown and segment.start < step <= segment.stop)
+
+
+def segment_at(plan: Sequence[Segment], step: int) -> int:
+    """The first segment of a plan that trains the step after a number of steps on the trunk.
+
+    A cooldown counts if it begins there. After the last step it is the number of segments.
+    """
+    return next(
+        (
+            number
+            for number, segment in enumerate(plan)
+            if segment.start == step
+            or (not segment.cooldown and segment.start < step < segment.stop)
+        ),
+        len(plan),
+    )

@@ -1,4 +1,4 @@
-"""Copies of a run's state in memory, to come back to."""
+"""Copies of a run's state in memory, for returning to it."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ import torch
 
 
 def snapshot(state: Any, device: torch.device) -> Any:
-    """A copy of nested dictionaries and lists of tensors that training does not change.
+    """A copy of nested dictionaries and lists of tensors, which training does not change.
 
-    The tensors are kept on the device where it has room for them beside the most that this
-    process has ever needed for training, else in the host's memory.
+    The tensors are kept on the device if they fit there beside the most memory that this process
+    has needed for training so far, else in the host's memory.
     """
     place = device if _has_room(device, _size(state)) else torch.device("cpu")
     return _copied(state, place)
@@ -26,7 +26,7 @@ def _copied(state: Any, place: torch.device) -> Any:
 
 
 def _size(state: Any) -> int:
-    """Bytes of all tensors."""
+    """Bytes of all tensors of a state."""
     if isinstance(state, torch.Tensor):
         return state.numel() * state.element_size()
     if isinstance(state, dict):
@@ -40,6 +40,6 @@ def _has_room(device: torch.device, size: int) -> bool:
     free, _ = torch.cuda.mem_get_info(device)
     most = torch.cuda.max_memory_allocated(device)
     kept = torch.cuda.memory_reserved(device) - most
-    # Weights and optimizer state are all that was needed before the first step: then nobody knows
-    # what a step needs. A tenth is for what the allocator loses between blocks.
+    # Before the first step only weights and optimizer state have been allocated, which says nothing
+    # about what a step needs. A tenth is for what the allocator loses between blocks.
     return most > 1.1 * size < free + kept

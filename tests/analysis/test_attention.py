@@ -209,3 +209,42 @@ def test_another_models_tokenizer_is_refused(gpt_of):
     other = train_tokenizer("bpe-265", ["the cat sat on the mat and that was that " * 9])
     with pytest.raises(UserError, match="bpe-265 has 265 tokens and the model 270"):
         attention_maps(gpt_of(), other, "the cat")
+
+
+def test_a_model_that_does_not_show_its_queries_and_keys_is_refused(tokenizer, windows_of):
+    class Other(torch.nn.Linear):
+        context = 16
+
+    message = "raygpt's own GPT only: the model Other has no method queries_and_keys"
+    with pytest.raises(UserError, match=message):
+        attention_maps(Other(1, 1), tokenizer, "the cat")
+    with pytest.raises(UserError, match=message):
+        attention_distances(Other(1, 1), windows_of())
+
+
+def test_queries_and_keys_alone_decide_the_weights(windows_of):
+    """Of a model that has nothing else of a GPT."""
+
+    class Mixed(torch.nn.Module):
+        context, vocab_size = 16, 270
+
+        def __init__(self):
+            super().__init__()
+            self.codes = torch.nn.Parameter(torch.randn(270, 2, 5, generator=torch.manual_seed(0)))
+
+        def queries_and_keys(self, tokens_BT):
+            for layer in range(2):
+                codes_BHTD = self.codes[tokens_BT][:, :, layer].unsqueeze(1)
+                yield codes_BHTD, codes_BHTD.flip(-1)
+
+    model, windows = Mixed(), windows_of(count=1)
+    found = attention_distances(model, windows)
+    tokens_T = windows.sequences(0, 1)[0][0]
+    means = []
+    for layer in range(2):
+        codes = model.codes[tokens_T, layer].detach()
+        scores = codes @ codes.flip(-1).T / 5**0.5
+        scores[torch.ones(16, 16).triu(1).bool()] = -torch.inf
+        query, key = np.indices((16, 16))
+        means.append((scores.softmax(-1).numpy() * (query - key)).sum() / 16)
+    assert found.heads["mean_distance"].to_numpy() == pytest.approx(means, rel=1e-5)

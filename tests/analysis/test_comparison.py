@@ -72,7 +72,7 @@ def test_the_best_trial_is_compared_with_the_baseline(run, dataset):
     assert [each.maps.weights.shape[0] for each in found.values()] == [2, 1]
     text = excerpt(dataset, 16)
     for each, folder in zip(found.values(), checkpoints(run).values(), strict=True):
-        model = load_model(folder).gpt
+        model = load_model(folder).model
         distances = attention_distances(model, WindowsByHand(dataset), n_windows=3)
         pd.testing.assert_frame_equal(each.distances.heads, distances.heads)
         maps = attention_maps(model, dataset.tokenizer, text)

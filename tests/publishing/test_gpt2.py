@@ -7,6 +7,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 
 from raygpt.data.dataset import Dataset
 from raygpt.data.tokenizer import END_OF_DOCUMENT, gpt2_tokenizer
+from raygpt.errors import UserError
 from raygpt.publishing.gpt2 import to_transformers, tokenizer_to_transformers
 from raygpt.recipe.sections import Model
 from raygpt.results.tables import load_results
@@ -32,7 +33,7 @@ def exported(trained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     trained.tokenizer.save(folder)
     tokenizer_to_transformers(folder, CONTEXT).save_pretrained(folder)
-    to_transformers(trained.gpt, trained.recipe.model, trained.tokenizer).save_pretrained(folder)
+    to_transformers(trained.model, trained.recipe.model, trained.tokenizer).save_pretrained(folder)
     return AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
 
 
@@ -43,7 +44,7 @@ def test_the_logits_are_raygpts_own(trained, exported):
     tokens = torch.randint(300, (3, CONTEXT), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         theirs = model(tokens).logits
-        ours = trained.gpt(tokens)
+        ours = trained.model(tokens)
     assert theirs.dtype == torch.float32
     assert theirs.shape == (3, CONTEXT, 300)
     assert ours.shape == (3, CONTEXT, 320)
@@ -64,6 +65,31 @@ def test_every_parameter_counts(trained):
         theirs = to_transformers(gpt, shape, trained.tokenizer)(tokens).logits
         ours = gpt(tokens)[..., :300]
     torch.testing.assert_close(theirs, ours, rtol=1e-5, atol=1e-4)
+
+
+def test_a_model_with_other_parameters_is_refused(trained):
+    shape = trained.recipe.model
+    unbiased = GPT(shape, 300, CONTEXT).eval()
+    unbiased.final_norm.bias = None
+    with pytest.raises(UserError, match=r"GPT cannot be exported: .* no final_norm\.bias; only"):
+        to_transformers(unbiased, shape, trained.tokenizer)
+    richer = GPT(shape, 300, CONTEXT).eval()
+    richer.gate = torch.nn.Parameter(torch.ones(3))
+    with pytest.raises(UserError, match=r"cannot be exported: .* no gate; only raygpt's own GPT"):
+        to_transformers(richer, shape, trained.tokenizer)
+
+
+def test_a_model_that_computes_something_else_is_refused(trained):
+    """The same parameters, and logits that GPT-2 would not have."""
+
+    class Doubled(GPT):
+        def forward(self, tokens_BT):
+            return 2 * super().forward(tokens_BT)
+
+    model = Doubled(trained.recipe.model, 300, CONTEXT).eval()
+    model.load_state_dict(trained.model.state_dict())
+    with pytest.raises(UserError, match=r"Doubled cannot be exported: .* gives other logits"):
+        to_transformers(model, trained.recipe.model, trained.tokenizer)
 
 
 def test_the_configuration(exported):

@@ -35,11 +35,11 @@ def test_the_card_of_a_run(trained, trained_run, tmp_path):
     assert cell(card, "bits per byte") == f"{best['bits_per_byte']:.4f}"
     assert cell(card, "next-token accuracy") == f"{best['next_token_accuracy']:.2%}"
     assert cell(card, "tokens trained on") == "5,760"
-    assert "Taken on 592 tokens of validation documents" in card
+    assert "Measured on 592 tokens of validation documents" in card
     assert best["validation_set"] in card
-    assert "picked among" not in card
+    assert "by this figure" not in card
 
-    assert cell(card, "licence of the text") == "not known"
+    assert cell(card, "licence of the text") == "unknown"
     assert "texts.jsonl" in cell(card, "corpus")
     assert cell(card, "prepared for training").endswith(" bytes)")
 
@@ -55,7 +55,7 @@ def test_no_path_of_the_cache_is_published(trained, trained_run):
     assert "somebody" not in model_card("x", model, find_checkpoint(trained_run))
 
 
-def test_the_licence_is_said_where_it_is_known(trained, trained_run):
+def test_a_known_licence_is_named(trained, trained_run):
     model = dataclasses.replace(trained, data=trained.data | {"licence": "CC BY-SA 3.0"})
     card = model_card("x", model, find_checkpoint(trained_run))
     assert cell(card, "licence of the text") == "CC BY-SA 3.0"
@@ -64,16 +64,16 @@ def test_the_licence_is_said_where_it_is_known(trained, trained_run):
 def test_a_checkpoint_without_its_run(trained, tmp_path):
     card = model_card("x", trained, FoundCheckpoint(tmp_path))
     assert "bits per byte |" not in card
-    assert "The figures on the validation set stand in its run folder." in card
+    assert "Its run folder has the figures on the validation set." in card
     assert cell(card, "tokens trained on") == "5,760"
 
 
-def test_weights_on_the_way_have_no_figures(trained, trained_run):
+def test_weights_saved_in_mid_schedule_have_no_figures(trained, trained_run):
     model = dataclasses.replace(trained, tokens=2880, tokens_trained=3072)
     card = model_card("x", model, find_checkpoint(trained_run))
     assert "bits per byte |" not in card
-    assert "They were not judged as they stand here." in card
-    said = "2,880 of 5,760; 3,072 with the cooldowns to the rungs below"
+    assert "They were not scored on the validation set." in card
+    said = "2,880 of 5,760; 3,072 with the cooldowns to lower rungs"
     assert cell(card, "tokens trained on") == said
 
 
@@ -99,14 +99,14 @@ def test_the_best_of_a_search_was_lucky_too(search, trained, tmp_path):
     found = find_checkpoint(tmp_path)
     card = model_card("x", trained, found)
     assert f"It is trial 0001 of the search `{tmp_path.name}`, the best of 3 trials." in card
-    assert "picked among 3 by this figure" in card
+    assert "the best of 3 by this figure, with one seed each" in card
     assert "The run was made with" not in card  # which nobody has written down
     other = dataclasses.replace(found, trial={**found.trial, "trial_id": "0000"})
     assert "trial 0000 of the search" in model_card("x", trained, other)
     assert ", one of 3 trials." in model_card("x", trained, other)
 
 
-def test_what_a_confirmation_shows_is_said(search, trained, tmp_path):
+def test_the_result_of_a_confirmation_is_said(search, trained, tmp_path):
     for number, (one, other) in enumerate([(2.50, 2.75), (2.52, 2.77)], 1):
         search(f"0001-{number}", one, confirms="0001")
         search(f"0000-{number}", other, confirms="0000")
@@ -114,4 +114,4 @@ def test_what_a_confirmation_shows_is_said(search, trained, tmp_path):
     assert "the best of 3 trials" in card
     assert "trained 2 more times, with other seeds: 2.5100 ± 0.0100 bits per byte" in card
     assert "- 0001 is better than 0000 (" in card
-    assert "picked among" not in card
+    assert "by this figure" not in card

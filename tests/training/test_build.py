@@ -1,4 +1,7 @@
 import functools
+import re
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +13,10 @@ from raygpt.training.generation import generate
 from raygpt.training.loop import TrainingRun
 from raygpt.training.model import GPT
 from tests.recipe.own_models import GOOD
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTATION = ROOT / "docs" / "own_model.md"
+EXAMPLE = ROOT / "examples" / "rotary_gpt" / "model.py"
 
 
 @pytest.fixture
@@ -24,14 +31,28 @@ def own_recipe(recipe_of, tmp_path):
     return make
 
 
-def test_the_gpt_has_its_context_and_logits(recipe_of):
-    model = build_model(recipe_of(), 300)
-    assert type(model) is GPT
-    assert model.context == 16
+def test_a_recipe_without_a_model_of_its_own_gets_a_gpt(recipe_of):
+    model = build_model(recipe_of(data={"context": 32}, model={"n_layers": 3}), 300)
+    assert isinstance(model, GPT)
+    assert (model.context, model.vocab_size, len(model.blocks)) == (32, 300, 3)
+    tokens_BT = torch.zeros(2, 32, dtype=torch.int64)
+    logits_BTV = model.logits(tokens_BT)
+    assert logits_BTV.shape == (2, 32, 320)
+    assert torch.equal(logits_BTV.isfinite().sum(-1), torch.full((2, 32), 300))
+
+
+def test_the_weights_are_drawn_from_torchs_generator(recipe_of):
+    def weights(seed):
+        torch.manual_seed(seed)
+        return build_model(recipe_of(), 300).token_embedding.weight
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
 
 
 def test_an_own_model_has_them_whatever_it_calls_its_parts(own_recipe):
     model = build_model(own_recipe(), 300)
+    assert type(model).__name__ == "MyGPT"
     assert model.context == 16
     tokens_BT = torch.arange(20).view(2, 10)
     assert model.logits(tokens_BT).shape == (2, 10, 300)
@@ -45,6 +66,31 @@ def test_it_is_made_with_its_settings_vocabulary_and_context(own_recipe):
         "self.context = ", "self.made_with = settings.base, vocab_size, context; self.context = "
     )
     assert build_model(own_recipe(text, base=500), 300).model.made_with == (500.0, 300, 16)
+
+
+def test_the_file_in_the_documentation_is_complete(own_recipe, dataset):
+    blocks = re.findall(r"```python\n(.*?)```", DOCUMENTATION.read_text(), re.DOTALL)
+    assert len(blocks) == 1
+    run = TrainingRun(own_recipe(blocks[0], window=3), dataset)
+    bits = [report.bits_per_byte for report in run.reports() if report.rung is not None]
+    assert bits[-1] < bits[0]
+
+
+def test_the_example_has_rotary_positions_and_no_biases(own_recipe):
+    text = EXAMPLE.read_text()
+    assert len(text.splitlines()) < 120
+    model = build_model(own_recipe(text, "RotaryGPT", rotary_base=500), 300)
+    assert {type(part) for part in model.modules()} >= {torch.nn.RMSNorm}
+    assert not any("bias" in name for name, _ in model.named_parameters())
+
+    rotate = sys.modules[type(model.model).__module__].rotate
+    query, key = torch.randn(2, 8)
+    queries, keys = (rotate(x.expand(1, 1, 16, 8), 500.0)[0, 0] for x in (query, key))
+    assert torch.allclose(queries.norm(dim=-1), query.norm())
+    products = queries @ keys.T
+    # They depend on the distance alone, and do depend on it.
+    assert torch.allclose(products[1:, 1:], products[:-1, :-1], atol=1e-4)
+    assert not torch.allclose(products[0], products[0, 0].expand(16), atol=0.1)
 
 
 def test_its_shape_is_known_without_memory(own_recipe):
@@ -113,8 +159,7 @@ def test_a_run_with_an_own_model_is_saved_resumed_and_sampled(
     resumed.save(tmp_path / "checkpoint")
     trained = load_model(tmp_path / "checkpoint")
     assert trained.recipe == recipe
-    model = trained.model if hasattr(trained, "model") else trained.gpt
-    assert list(generate(model, [1, 2, 3], 20, dataset.tokenizer.end_of_document, seed=1))
+    assert list(generate(trained.model, [1, 2, 3], 20, dataset.tokenizer.end_of_document, seed=1))
 
 
 def test_a_checkpoint_of_another_text_of_the_file_is_another_recipe(own_recipe, dataset, tmp_path):

@@ -23,9 +23,9 @@ def test_a_checkpoint_alone_gives_the_model_with_its_recipe_tokenizer_and_data(
             run.save(tmp_path)
             break
     model = load_model(tmp_path)
-    assert not any(module.training for module in model.gpt.modules())
+    assert not any(module.training for module in model.model.modules())
     for name, value in run.model.state_dict().items():
-        assert torch.equal(model.gpt.state_dict()[name], value), name
+        assert torch.equal(model.model.state_dict()[name], value), name
     assert model.recipe == run.recipe
     assert model.tokenizer.files == dataset.tokenizer.files
     assert model.data == dataset.provenance()

@@ -211,6 +211,33 @@ def transformers_twin(model, shape):
     return twin.eval()
 
 
+def test_the_names_that_sampling_and_analysis_use(gpt_of, tokens):
+    model = scatter(gpt_of()).eval()
+    assert (model.context, model.vocab_size) == (CONTEXT, VOCABULARY)
+    assert torch.equal(model.logits(tokens), model(tokens))
+
+
+def test_queries_and_keys_are_those_that_attention_multiplies(gpt_of, tokens, monkeypatch):
+    model = scatter(gpt_of()).eval()
+    used = []
+    attend = torch.nn.functional.scaled_dot_product_attention
+
+    def record(queries, keys, *rest, **options):
+        used.append((queries, keys))
+        return attend(queries, keys, *rest, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", record)
+    model(tokens)
+    expected, used = used, []
+    with torch.no_grad():
+        found = list(model.queries_and_keys(tokens))
+    assert len(found) == len(expected) == 2
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours[0].shape == ours[1].shape == (3, 2, CONTEXT, 8)
+        assert torch.equal(ours[0], theirs[0])
+        assert torch.equal(ours[1], theirs[1])
+
+
 def test_the_logits_are_those_of_transformers_gpt2(gpt_of, tokens):
     shape = {"d_model": 32, "n_layers": 3, "n_heads": 4}
     model = scatter(gpt_of(**shape, dropout=0.2)).eval()

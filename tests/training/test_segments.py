@@ -5,7 +5,14 @@ import pytest
 from raygpt.recipe import budget
 from raygpt.recipe.schema import Recipe
 from raygpt.training.schedule import learning_rate
-from raygpt.training.segments import Segment, segments, tokens_trained, trunk_steps
+from raygpt.training.segments import (
+    Segment,
+    is_in_segment,
+    segment_at,
+    segments,
+    tokens_trained,
+    trunk_steps,
+)
 
 
 def recipe(metric="cooldown", rungs=("1/9", "1/3", 1), **training):
@@ -106,6 +113,16 @@ def test_the_steps_of_a_trunk_are_those_of_the_whole_run(warmup, hold, rungs):
             position = segment.stop
 
 
+@pytest.mark.parametrize(
+    ("scheduler", "metric"), [("asha", "cooldown"), ("fifo", "raw"), ("hyperband", "cooldown")]
+)
+def test_only_trials_that_are_never_stopped_are_judged_by_the_mid_run_value(scheduler, metric):
+    made = recipe(hold=0.5)
+    search = made.search.model_copy(update={"scheduler": scheduler})
+    plan = segments(made.model_copy(update={"search": search}))
+    assert [segment.metric for segment in plan if segment.rung in (0, 1)] == [metric] * 2
+
+
 def test_what_a_trial_has_cost_at_each_rung():
     made = recipe(warmup=0.02, hold=0.5)
     # To the first rung just its budget; then the trunk's 100 more steps, and 141 of cooldown.
@@ -124,3 +141,47 @@ def test_the_trunk_ends_before_the_first_step_below_the_peak():
     # middle lies at the very point, where the rate is still the peak.
     assert trunk_steps(recipe(hold=0.45), 10) == 5
     assert trunk_steps(recipe(hold=0.44), 10) == 4
+
+
+# --- the place of a saved run -------------------------------------------------------------------
+
+
+def places(plan):
+    """(number, step, trunk_step) of a run of the plan before each step and between segments."""
+    position, number = 0, 0
+    for number, segment in enumerate(plan):
+        trunk_step = segment.start if segment.cooldown else None
+        # When the segment before has ended, this one's snapshot is still to be taken.
+        yield number, position, None
+        for step in range(segment.start, segment.stop + 1):
+            yield number, step, trunk_step
+        position = segment.start if segment.cooldown else segment.stop
+    yield number + 1, position, None
+
+
+@pytest.mark.parametrize("hold", [0, 0.5, 1])
+@pytest.mark.parametrize("metric", ["cooldown", "raw"])
+def test_a_run_fits_into_its_own_plan_at_every_step(metric, hold):
+    plan = segments(recipe(metric, hold=hold))
+    assert all(is_in_segment(plan, *place) for place in places(plan))
+
+
+def test_a_run_of_another_plan_does_not_fit_where_it_says():
+    with_cooldowns, without = (segments(recipe(m, hold=0.5)) for m in ("cooldown", "raw"))
+    # In the cooldown 50 to 100; on the trunk 50 to 150; on the rest of it; at the end.
+    for place in [(1, 70, 50), (2, 80, None), (4, 400, None), (5, 900, None)]:
+        assert is_in_segment(with_cooldowns, *place)
+        assert not is_in_segment(without, *place)
+    assert not is_in_segment(with_cooldowns, 1, 70, None)
+    assert not is_in_segment(with_cooldowns, 1, 70, 49)
+    assert not is_in_segment(with_cooldowns, 6, 900, None)
+
+
+def test_a_step_of_the_trunk_is_found_in_any_plan():
+    without = segments(recipe("raw", hold=0.5))
+    steps = (0, 99, 100, 299, 300, 899, 900)
+    assert [segment_at(without, step) for step in steps] == [0, 0, 1, 1, 2, 2, 3]
+    with_cooldowns = segments(recipe(hold=0.5))
+    # At 50 and 150 the cooldowns begin.
+    steps = (0, 49, 50, 51, 150, 151, 900)
+    assert [segment_at(with_cooldowns, step) for step in steps] == [0, 0, 1, 2, 3, 4, 5]

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from raygpt.data.dataset import Dataset
 from raygpt.recipe.schema import Recipe
 from raygpt.training.loop import TrainingRun
-from raygpt.training.workers import sum_over_workers, worker_count, worker_rank
+from raygpt.training.parallel import sum_over_workers, worker_count, worker_rank
 
 
 def train(recipe: Recipe, dataset: Dataset, checkpoint: Path) -> dict:

@@ -28,7 +28,6 @@ TINY = {
     "training__micro_batch": "8",
     "search__trials": "4",
     "search__concurrent": "2",
-    "search__confirm": "{top: 1, seeds: 2}",
 }
 
 
@@ -44,27 +43,28 @@ def command(place, name, *arguments):
 
 @pytest.fixture(scope="module")
 def searched(start, place):
-    """The run folder of the search. The model's file has been edited since."""
+    """The run folder of a search, whose model's file was edited when it had begun."""
     shutil.copy(EXAMPLE / "model.py", place / "my_model.py")
     corpus = {"data__corpus": f"jsonl:{place}/texts.jsonl"}
     arguments = (EXAMPLE / "search.yaml", "--scale=mini", "--name=rotary", SPEED)
-    status, printed = start(*arguments, **corpus, **TINY).ended()
-    assert status == 0, printed
+    folder = place / "runs" / "rotary"
+    search = start(*arguments, **corpus, **TINY)
+    # Before the trials' processes are there: they must not need the file.
+    search.wait_until((folder / files.SEARCH).exists)
     (place / "my_model.py").write_text("raise SystemExit('nobody may run this')\n")
-    return place / "runs" / "rotary"
+    status, printed = search.ended()
+    assert status == 0, printed
+    return folder
 
 
 def test_its_own_keys_are_searched(searched):
     results = assert_consistent(searched)
     trials = results.trials
     assert set(trials["status"]) <= {"completed", "stopped"}
-    assert trials["confirms"].notna().sum() == 4
-    own = trials[trials["confirms"].isna()]
-    assert len(own) == 4
-    assert own.loc[0, BASE] == 10_000
-    assert own[BASE].nunique() == 4
-    assert own[BASE].between(100, 100_000).all()
-    assert all(float(f"{value:.4g}") == value for value in own[BASE])
+    assert len(trials) == trials[BASE].nunique() == 4
+    assert trials.loc[trials["trial_id"] == "0000", BASE].item() == 10_000
+    assert trials[BASE].between(100, 100_000).all()
+    assert all(float(f"{value:.4g}") == value for value in trials[BASE])
 
 
 def test_its_run_folder_has_what_was_searched(searched):
@@ -80,9 +80,8 @@ def test_its_run_folder_has_what_was_searched(searched):
 def test_an_edited_file_is_no_resumption(searched, place):
     shutil.copy(EXAMPLE / "model.py", place / "edited.py")
     (place / "my_model.py").write_text((place / "edited.py").read_text() + "\n# edited\n")
-    refused = command(
-        place, "tune", EXAMPLE / "search.yaml", "--scale=mini", "--name=rotary", "--resume"
-    )
+    module = f"--set=model.module={TINY['model__module']}"
+    refused = command(place, "tune", EXAMPLE / "search.yaml", module, "--name=rotary", "--resume")
     assert refused.returncode == 2
     assert f"the file of model.module ({place}/my_model.py) has changed" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1

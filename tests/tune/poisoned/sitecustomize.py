@@ -30,13 +30,15 @@ class Poison:
 
 
 def poison(loop):
+    from raygpt.training.parallel import worker_count, worker_rank
+
     healthy = loop.TrainingRun.learning_rate
 
     def learning_rate(self, step, *budget):
         rate = self.recipe.training.learning_rate
         if rate == DIVERGES_LATE and self.step > 8:  # past the rung
             return math.nan
-        if step == 5 and loop.worker_rank() == loop.worker_count() - 1:
+        if step == 5 and worker_rank() == worker_count() - 1:
             if rate == RAISES:
                 raise ValueError("the poison is at work")
             if rate == DIES:

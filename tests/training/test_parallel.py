@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from raygpt.training.loop import TrainingRun
-from raygpt.training.workers import sum_over_workers, worker_count, worker_rank
+from raygpt.training.parallel import sum_over_workers, worker_count, worker_rank
 
 PROGRAM = Path(__file__).with_name("train_in_group.py")
 WORKERS = 2
