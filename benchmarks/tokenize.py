@@ -1,12 +1,12 @@
-"""How fast text becomes tokens: `python -m benchmarks.tokenize FILE…`
+"""The speed of tokenisation: `python -m benchmarks.tokenize FILE…`
 
-JSON-lines files are prepared in full (read, split, tokenised by GPT-2's tokenizer, written) by
-raygpt, and read, tokenised, split and written by `datasets.map` with transformers'
-`GPT2TokenizerFast`, as many do it: in processes, and in the tokenizer's own threads. What tiktoken
-does to text that is in memory already is the most that can be hoped for. All in the same run, each
-in processes of its own, on the same cores; ids are compared document by document.
+JSON-lines files are read, tokenised with GPT-2's tokenizer, split and written by raygpt, and by
+`datasets.map` with transformers' `GPT2TokenizerFast`, the usual way: in processes, and in the
+tokenizer's own threads. tiktoken on text that is already in memory is the upper bound. All ways are
+measured in one run, each in its own processes, on the same cores; the ids of each document are
+compared.
 
-Text is repeated, with a number before each document, for the sizes that are asked for.
+To reach the requested sizes, the text is repeated, with a number before each document.
 """
 
 import argparse
@@ -39,7 +39,7 @@ WAYS = {
 
 
 def write_text(patterns: list[str], size: int, file: Path) -> None:
-    """Make a JSON-lines file of about so many bytes of text out of others, in a cycle."""
+    """Write a JSON-lines file of about `size` bytes of text, from the documents of others."""
     written = 0
     with file.open("w") as lines:
         for number, text in enumerate(cycle(patterns)):
@@ -50,7 +50,7 @@ def write_text(patterns: list[str], size: int, file: Path) -> None:
 
 
 def cycle(patterns: list[str]) -> Iterator[str]:
-    """The documents of files, over and over."""
+    """The documents of files, repeated without end."""
     while True:
         for pattern in patterns:
             yield from jsonl_corpus(pattern, pattern, "text").documents()
@@ -60,8 +60,8 @@ def measure(way: str, file: Path, tasks: int, folder: Path) -> dict[str, float]:
     """Run one way in a process of its own.
 
     Returns:
-        seconds that the work took, imports aside, and peak_mb, of memory of the process and its
-        children together, shared memory divided among those that share it.
+        seconds: duration of the work, without imports.
+        peak_mb: peak memory of the process and its children; shared memory is counted once.
     """
     call = f"print(tokenize.{way}(Path({str(file)!r}), Path({str(folder)!r}), {tasks}))"
     process = subprocess.Popen(
@@ -84,7 +84,7 @@ def measure(way: str, file: Path, tasks: int, folder: Path) -> dict[str, float]:
 
 
 def memory_of(process: psutil.Process) -> int:
-    """Bytes that a process and its children take now."""
+    """The memory of a process and its children, in bytes."""
     total = 0
     for each in (process, *process.children(recursive=True)):
         with contextlib.suppress(psutil.Error):  # it has ended
@@ -108,12 +108,12 @@ def raygpt(file: Path, folder: Path, tasks: int) -> float:
 
 
 def datasets_processes(file: Path, folder: Path, tasks: int) -> float:
-    """Map over the text in processes."""
+    """Map over the text in several processes."""
     return with_datasets(file, folder, tasks)
 
 
 def datasets_threads(file: Path, folder: Path, tasks: int) -> float:
-    """Map over the text in one process, whose tokenizer has threads."""
+    """Map over the text in one process whose tokenizer uses threads."""
     os.environ |= {"TOKENIZERS_PARALLELISM": "true", "RAYON_NUM_THREADS": str(tasks)}
     return with_datasets(file, folder, None)
 
@@ -144,7 +144,7 @@ def with_datasets(file: Path, folder: Path, processes: int | None) -> float:
 
 
 def tiktoken(file: Path, folder: Path, tasks: int) -> float:
-    """Encode all documents in processes that have them and keep nothing of the ids."""
+    """Encode documents that the processes have in memory, and discard the ids."""
     from raygpt.data.tokenizer import gpt2_tokenizer
 
     tokenizer = gpt2_tokenizer()
@@ -164,11 +164,11 @@ def tiktoken(file: Path, folder: Path, tasks: int) -> float:
     return time.perf_counter() - started
 
 
-# --- the same ids? ------------------------------------------------------------------------------
+# --- comparison of the ids ----------------------------------------------------------------------
 
 
 def count_equal_documents(folder: Path) -> tuple[int, int]:
-    """Documents whose ids raygpt and datasets agree about, and all documents."""
+    """The number of documents with the same ids from raygpt and from datasets, and of all."""
     import datasets
     import numpy as np
 
@@ -193,8 +193,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.tokenize", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="JSON lines; a glob will do")
-    parser.add_argument("--tasks", type=int, default=os.cpu_count(), help="at once")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="JSON Lines, or a glob")
+    parser.add_argument("--tasks", type=int, default=os.cpu_count(), help="processes")
     parser.add_argument("--megabytes", type=int, nargs="+", default=[100], help="of text")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     options = parser.parse_args(arguments)

@@ -254,6 +254,7 @@ def progress_bar(console: "Console") -> "Progress":
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(16),
+        TextColumn("{task.percentage:.0f}%"),
         TextColumn("{task.fields[status]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
@@ -269,6 +270,7 @@ def prepare_with_progress(
 ) -> "Dataset":
     """Call `raygpt.data.prepare.prepare` and show its progress."""
     from raygpt.data.prepare import prepare
+    from raygpt.data.split import describe_share
 
     with progress_bar(console) as progress:
         task = progress.add_task("preparing tokens", total=train_tokens, visible=False, status="")
@@ -284,4 +286,7 @@ def prepare_with_progress(
                 status += f", {rate:.1f} MB/s"
             progress.update(task, completed=tokens, visible=True, status=status)
 
-        return prepare(data, train_tokens, show, spread)
+        dataset = prepare(data, train_tokens, show, spread)
+    if share := describe_share(dataset):
+        console.print(share, soft_wrap=True)
+    return dataset

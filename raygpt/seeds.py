@@ -4,6 +4,6 @@ import hashlib
 
 
 def derived_seed(*parts: int, bits: int = 63) -> int:
-    """A seed from whole numbers: the same in every process, unrelated for unequal parts."""
+    """A seed made of whole numbers: equal in every process, and independent for other numbers."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> (64 - bits)

@@ -20,19 +20,19 @@ search: {{rungs: [1/2, 1]}}
 """
 
 
-# In the background of a shell SIGINT is ignored, and so it would be in what is started from here.
+# A shell ignores SIGINT in what it runs in the background, which the commands would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
-    """Whole searches come first: their files take longest."""
+    """Order whole searches first, because their files take longest."""
     items.sort(key=lambda item: item.path.parent.name != "tune")
 
 
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory):
-    """The folder of a finished run of `raygpt.train`, 60 steps; texts.jsonl and cache lie beside
-    it. Not to be changed.
+    """The folder of a finished run of `raygpt.train` of 60 steps, beside its texts.jsonl and cache.
+    Tests must not change it.
     """
     folder = tmp_path_factory.mktemp("trained")
     draw, words = random.Random(0), WORDS.split()

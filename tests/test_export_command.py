@@ -61,7 +61,7 @@ def test_nothing_is_overwritten(trained_run, tmp_path):
 
 
 @pytest.mark.parametrize("status", ["running", "stopped"])
-def test_a_run_that_has_not_come_to_its_end(tmp_path, status):
+def test_a_run_before_the_end_of_its_budget_is_refused(tmp_path, status):
     tables = RunTables(tmp_path, [])
     tables.begin_trial("0000", 0, {})
     figures = {"tokens": 480, "tokens_trained": 480, "seconds": 1.0, "rung": 0}
@@ -77,7 +77,7 @@ def test_a_run_that_has_not_come_to_its_end(tmp_path, status):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_checkpoint_that_has_gone(trained_run, tmp_path):
+def test_a_checkpoint_that_was_deleted(trained_run, tmp_path):
     tables = RunTables(tmp_path, [])
     tables.begin_trial("0000", 0, {})
     row = load_results(trained_run).best.to_dict()

@@ -90,6 +90,7 @@ def test_inspection_shows_whole_documents_of_both_splits(start):
     assert output.count("houses in the old town<|endoftext|>\n") == 4
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_it_ends_with_the_same_bytes(start, whole, tmp_path):
     if not any(whole.iterdir()):
         ended(start("1G", cache=whole))

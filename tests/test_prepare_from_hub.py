@@ -77,6 +77,7 @@ def prepare(hub, tmp_path):
     return prepare
 
 
+@pytest.mark.slow
 def test_the_tokens_do_not_depend_on_tasks_or_troubles(hub, prepare, tmp_path):
     printed, steady = prepare(1)
     assert f"wikimedia/wikipedia 20231101.en@{COMMIT}" in printed

@@ -69,21 +69,17 @@ def test_every_command_says_in_its_docstring_what_it_does():
 
 
 def test_the_usage_names_the_command_as_it_was_called(tmp_path, script):
-    ways = {
-        "raygpt": [script],
-        "python -m raygpt": ["-m", "raygpt"],
-        "python -m raygpt.": ["-m"],
+    calls = {f"raygpt {command}": [script, command] for command in COMMANDS} | {
+        "python -m raygpt tune": ["-m", "raygpt", "tune"],
+        "python -m raygpt.tune": ["-m", "raygpt.tune"],
     }
-    for command in COMMANDS:
-        for name, (*way, last) in ways.items():
-            called = [*way, last, command] if last != "-m" else ["-m", f"raygpt.{command}"]
-            done = run(*called, "--help", folder=tmp_path)
-            assert (done.returncode, done.stderr) == (0, "")
-            named = f"{name}{command}" if name.endswith(".") else f"{name} {command}"
-            assert done.stdout.startswith(f"usage: {named} [-h]")
-            description = done.stdout.split("\n\n")[1]
-            assert description[0].isupper()
-            assert "`" not in description
+    for name, call in calls.items():
+        done = run(*call, "--help", folder=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith(f"usage: {name} [-h]")
+        description = done.stdout.split("\n\n")[1]
+        assert description[0].isupper()
+        assert "`" not in description
     assert "usage: raygpt COMMAND" in run(script, folder=tmp_path).stdout
 
 

@@ -21,7 +21,7 @@ def sample(trained_run, capsys):
     return run
 
 
-def test_the_text_and_what_follows(sample, trained_run):
+def test_the_text_and_its_continuation_are_printed(sample, trained_run):
     text = sample("The naïve", "--tokens", 20)
     assert text.startswith("The naïve")
     assert text.endswith("\n")
@@ -35,7 +35,7 @@ def test_the_seed_decides(sample):
     assert texts[0] == texts[1] != texts[2]
 
 
-def test_the_most_probable_tokens_as_they_decode(sample, trained_run):
+def test_temperature_0_prints_the_most_probable_tokens(sample, trained_run):
     model = load_model(trained_run / "checkpoint")
     ids = [model.tokenizer.end_of_document, *model.tokenizer.encode("東京").tolist()]
     for _ in range(10):
@@ -46,7 +46,7 @@ def test_the_most_probable_tokens_as_they_decode(sample, trained_run):
         assert sample("東京", "--tokens", 10, *option) == expected
 
 
-def test_from_nothing_a_document_is_made_up(sample):
+def test_an_empty_text_starts_a_new_document(sample):
     assert sample("").strip()
 
 
@@ -64,7 +64,7 @@ def test_bad_options(sample, capsys):
         assert f"{option} " in capsys.readouterr().err
 
 
-def test_a_text_that_is_none(sample):
+def test_a_text_that_is_not_utf8(sample):
     with pytest.raises(UserError, match="TEXT: is not UTF-8"):
         sample("\udcff")
 

@@ -307,6 +307,7 @@ def read_reports(process, wanted):
     raise AssertionError(process.stderr.read())
 
 
+@pytest.mark.slow
 def test_ctrl_c_and_a_kill_leave_the_run_bit_for_bit(main, file, tmp_path):
     length = ("--set", "training.tokens=30K", "--set", "training.report_every=1/20")
     folder = tmp_path / "runs/tiny"

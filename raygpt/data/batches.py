@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from raygpt.data.dataset import TokenStream
-from raygpt.errors import UserError
+from raygpt.data.split import count_windows
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -18,22 +18,15 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 class Windows:
     """The windows of the first `tokens_wanted` tokens of a stream, in order.
 
-    Window i has the inputs [i * context, (i + 1) * context). How many there are depends on
-    `tokens_wanted`, not on how far beyond it the cache is filled. Raises UserError if there is
-    not one.
+    Window i has the inputs [i * context, (i + 1) * context). Their number depends on
+    `tokens_wanted`, not on how many more tokens the cache has. Raises UserError if there is no
+    window.
     """
 
     def __init__(self, stream: TokenStream, context: int, tokens_wanted: int, split: str):
-        available = len(stream) - 1  # the last input needs a target after it
-        if min(tokens_wanted, available) < context:
-            raise UserError(
-                f"The {split} tokens do not fill one window: data.context is {context}, "
-                f"{tokens_wanted} tokens are to be used and {len(stream)} are there (one more "
-                f"than the context is needed). Lower data.context or use more tokens."
-            )
         self._stream = stream
         self._context = context
-        self._count = min(tokens_wanted, available) // context
+        self._count = count_windows(len(stream), context, tokens_wanted, split)
 
     def __len__(self) -> int:
         return self._count
@@ -55,12 +48,12 @@ class Windows:
 
 
 def validation_windows(stream: TokenStream, context: int, tokens_wanted: int) -> Windows:
-    """The fixed windows that every trial is judged on."""
+    """The fixed windows on which every trial is evaluated."""
     return Windows(stream, context, tokens_wanted, "validation")
 
 
 class TrainingBatches:
-    """Training sequences in an order that is reshuffled every epoch.
+    """Training sequences, shuffled anew in every epoch.
 
     Sequence g, counted from the start of training, is a pure function of (seed, g) for a given
     stream, context and tokens_wanted: a trial that is resumed, or that runs on another number of
@@ -82,7 +75,7 @@ class TrainingBatches:
         return self._windows.take([self._window_of(g) for g in range(start, stop, step)])
 
     def epochs(self, tokens: int) -> float:
-        """How many times `tokens` tokens of training go through the windows."""
+        """The number of passes over the windows that `tokens` tokens of training make."""
         return tokens / (self.n_windows * self._context)
 
     def _window_of(self, sequence: int) -> int:
@@ -92,7 +85,7 @@ class TrainingBatches:
     def _order(self, epoch: int) -> np.ndarray:
         if epoch not in self._orders:
             generator = np.random.Generator(np.random.Philox(key=[self._seed, epoch]))
-            # A batch may reach into the next epoch; older orders are not needed again.
+            # A batch may extend into the next epoch; older orders are not needed again.
             self._orders = {
                 known: order for known, order in self._orders.items() if abs(known - epoch) == 1
             }

@@ -1,4 +1,4 @@
-"""Prepared tokens as the trials read them: memory-mapped, cheap to open, never written."""
+"""Prepared tokens as trials read them: memory-mapped, cheap to open, read-only."""
 
 import hashlib
 import json
@@ -20,16 +20,16 @@ DIGEST_TYPE = np.dtype("<u8")
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer"
 MOST_MAPPED = 256
-"""Files that a process maps at once: each takes a file descriptor, of which it may have 1,024."""
+"""Files that a process maps at once: each takes one of its file descriptors, often 1,024."""
 
 
 @dataclass(frozen=True)
 class MappedTokens:
-    """Some tokens of a file, mapped into memory when they are read."""
+    """A range of tokens in a file, which is mapped into memory when they are read."""
 
     file: Path
     modified: int
-    """When the file was last changed, in ns: it may be replaced."""
+    """When the file was last changed, in ns; a replaced file must be mapped again."""
     begin: int
     count: int
 
@@ -77,7 +77,10 @@ class Dataset:
     """
 
     def __init__(self, folder: Path, manifest: dict[str, Any], shards: int):
-        """Raises UserError if the tokenizer or one of so many shards is absent or damaged."""
+        """Open the first `shards` shards.
+
+        Raises UserError if the tokenizer or one of these shards is absent or damaged.
+        """
         self.folder = folder
         self.manifest = manifest
         self.vocab_size: int = manifest["vocab_size"]
@@ -100,14 +103,14 @@ class Dataset:
     def open(
         cls, folder: Path | str, train_tokens: int | None = None, validation_tokens: int = 0
     ) -> "Dataset":
-        """Open as much of a prepared folder as this; all of it if `train_tokens` is left out.
+        """Open the shards that hold these numbers of tokens; all shards without `train_tokens`.
 
-        Raises UserError if it is not there, or if a shard is damaged.
+        Raises UserError if the folder is not prepared that far, or if a shard is damaged.
         """
         folder = Path(folder)
         manifest = read_manifest(folder)
         if manifest is None:
-            raise UserError(f"{folder} holds no prepared data (no {MANIFEST} in it).")
+            raise UserError(f"{folder} holds no prepared data: it has no {MANIFEST}.")
         if train_tokens is None:
             return cls(folder, manifest, len(manifest["shards"]))
         if not holds(manifest, train_tokens, validation_tokens):
@@ -120,15 +123,20 @@ class Dataset:
 
     @property
     def token_bytes(self) -> np.ndarray:
-        """int64 array (vocab_size,): the UTF-8 bytes each token stands for."""
+        """int64 array (vocab_size,): the UTF-8 bytes of each token."""
         return self.tokenizer.token_bytes
 
     def count(self, split: str, what: str) -> int:
-        """The documents, tokens or (UTF-8) bytes of a split, in the shards that are opened."""
+        """The number of documents, tokens or (UTF-8) bytes of a split in the opened shards."""
         return sum(entry[split][what] for entry in self.shards)
 
+    @property
+    def is_whole_corpus(self) -> bool:
+        """Whether the shards that are opened hold all documents of the corpus."""
+        return self.manifest["exhausted"] and len(self.shards) == len(self.manifest["shards"])
+
     def provenance(self) -> dict[str, Any]:
-        """Where the tokens are from, and how many there are of what."""
+        """The source of the tokens, and the documents, tokens and bytes of each split."""
         names = ("corpus", "revision", "licence", "tokenizer", "fingerprint")
         counts = {
             split: {what: self.count(split, what) for what in ("documents", "tokens", "bytes")}
@@ -137,7 +145,7 @@ class Dataset:
         return {name: self.manifest[name] for name in names} | counts
 
     def documents(self, split: str) -> Iterator[np.ndarray]:
-        """The tokens of each document of a split, without its end."""
+        """The tokens of each document of a split, without the end-of-document token."""
         end = self.tokenizer.end_of_document
         stream = getattr(self, split)
         start = 0
@@ -183,16 +191,25 @@ class Dataset:
 
 
 def shard_name(number: int) -> str:
-    """The file of a shard: the tokens of train, those of validation, then uint64 digests of the
-    documents' texts.
+    """The file name of a shard.
+
+    The file has the tokens of train, the tokens of validation, and a uint64 digest of each
+    document's text.
     """
     return f"{number:05}.tokens"
 
 
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a prepared folder; None where there is none.
+def shard_digests(folder: Path, number: int, entry: dict[str, Any]) -> np.ndarray:
+    """uint64: the digests of a shard's documents, first of train, then of validation."""
+    file = folder / shard_name(number)
+    count = sum(entry[split]["documents"] for split in SPLITS)
+    return np.fromfile(file, DIGEST_TYPE, offset=file.stat().st_size - count * DIGEST_TYPE.itemsize)
 
-    Raises UserError if it cannot be read: what it lists would else be taken for left over.
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a prepared folder; None if there is none.
+
+    Raises UserError if it cannot be read; otherwise its shards would be deleted as left over.
     """
     file = folder / MANIFEST
     try:
@@ -201,21 +218,21 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{file} cannot be read ({error}). If it stays so, delete the folder, to have its "
-            f"tokens made again."
+            f"{file} cannot be read ({error}). If that persists, delete the folder, and its tokens "
+            f"are made again."
         ) from error
 
 
 def legible_manifest(content: bytes) -> dict[str, Any]:
-    """Raises ValueError if this is no manifest."""
+    """Parse a manifest. Raises ValueError if the content is not a manifest."""
     manifest = json.loads(content)
     if not isinstance(manifest, dict) or not isinstance(manifest.get("shards"), list):
-        raise ValueError("it is no manifest of token shards")
+        raise ValueError("it is not a manifest of token shards")
     return manifest
 
 
 def has_tokenizer(folder: Path, manifest: dict[str, Any]) -> bool:
-    """Whether the tokenizer of a prepared folder is there and is what the manifest says."""
+    """Whether the tokenizer of a prepared folder exists and has the hash in the manifest."""
     try:
         contents = [(folder / TOKENIZER / name).read_bytes() for name in TOKENIZER_FILES]
     except OSError:
@@ -224,21 +241,21 @@ def has_tokenizer(folder: Path, manifest: dict[str, Any]) -> bool:
 
 
 def tokenizer_sha256(contents: Sequence[bytes]) -> str:
-    """The SHA-256 of TOKENIZER_FILES, one after the other, as hexadecimal digits."""
+    """The SHA-256 of the contents of TOKENIZER_FILES joined, as hexadecimal digits."""
     return hashlib.sha256(b"".join(contents)).hexdigest()
 
 
 def _damage(path: Path) -> UserError:
     return UserError(
-        f"{path} is absent or damaged: it is not what its manifest says. Make it again with "
+        f"{path} is absent or damaged: it does not match its manifest. Make it again with "
         f"python -m raygpt.prepare and the recipe."
     )
 
 
 def shards_for(manifest: dict[str, Any], train_tokens: int, validation_tokens: int) -> int:
-    """How many shards hold more tokens than asked for; all, where they are too few.
+    """The number of shards that hold more tokens than asked for, or all if there are too few.
 
-    One token more, because the last of n inputs needs a target after it.
+    One token more is needed, because the last input needs a target after it.
     """
     found = dict.fromkeys(SPLITS, 0)
     for number, entry in enumerate(manifest["shards"]):
@@ -252,9 +269,7 @@ def shards_for(manifest: dict[str, Any], train_tokens: int, validation_tokens: i
 def damaged_shards(
     folder: Path, manifest: dict[str, Any], train_tokens: int, validation_tokens: int
 ) -> list[int]:
-    """Shards that are listed, and needed for so many tokens, but absent or not what they should
-    be.
-    """
+    """The shards that are listed and needed for these tokens, but are absent or damaged."""
     needed = shards_for(manifest, train_tokens, validation_tokens)
     return [
         number
@@ -264,7 +279,7 @@ def damaged_shards(
 
 
 def holds(manifest: dict[str, Any], train_tokens: int, validation_tokens: int) -> bool:
-    """Whether as much as this has been prepared, or all that the corpus has."""
+    """Whether more tokens than these are prepared, or the whole corpus is."""
     train, validation = (
         sum(entry[split]["tokens"] for entry in manifest["shards"]) for split in SPLITS
     )
@@ -272,7 +287,7 @@ def holds(manifest: dict[str, Any], train_tokens: int, validation_tokens: int) -
 
 
 def shard_bytes(entry: dict[str, Any]) -> int:
-    """The size of a shard's file, by its entry in the manifest."""
+    """The size of a shard's file according to its entry in the manifest."""
     tokens, documents = (
         sum(entry[split][what] for split in SPLITS) for what in ("tokens", "documents")
     )
@@ -280,7 +295,7 @@ def shard_bytes(entry: dict[str, Any]) -> int:
 
 
 def is_whole(file: Path, entry: dict[str, Any]) -> bool:
-    """Whether a shard's file has the size and the content that the manifest says."""
+    """Whether a shard's file has the size and the hash in the manifest."""
     try:
         stat = file.stat()
         return (
@@ -291,7 +306,7 @@ def is_whole(file: Path, entry: dict[str, Any]) -> bool:
         return False
 
 
-# Trial after trial opens the same shards in one process.
+# Many trials open the same shards in one process.
 @cache
 def _sha256(file: Path, modified: int, size: int) -> str:
     return sha256_of(file)

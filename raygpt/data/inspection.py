@@ -1,4 +1,4 @@
-"""A look at prepared data: whole documents as they decode, and how long documents are."""
+"""Descriptions of prepared data: decoded documents, and the lengths of documents."""
 
 from collections.abc import Iterator
 
@@ -8,17 +8,17 @@ from raygpt.data.dataset import SPLITS, Dataset
 from raygpt.data.tokenizer import END_OF_DOCUMENT
 
 MOST_CHARACTERS = 600
-"""Of the beginning and of the end of a document that is shown."""
+"""Characters shown of the beginning and of the end of a document."""
 QUANTILES = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
 
 
 def document_lengths(dataset: Dataset, split: str) -> np.ndarray:
-    """Tokens of each document of a split, its end not counted; int64."""
+    """int64: tokens of each document of a split, without its end."""
     return np.array([len(tokens) for tokens in dataset.documents(split)], np.int64)
 
 
 def describe_lengths(dataset: Dataset) -> str:
-    """The distribution of the lengths of documents, a row a split."""
+    """A table of the distribution of document lengths, with a row for each split."""
     heading = "".join(f"{name:>10}" for name in ("shortest", "5%", "25%", "median", "75%", "95%"))
     lines = [f"tokens a document{heading}   longest"]
     for split in SPLITS:
@@ -29,7 +29,7 @@ def describe_lengths(dataset: Dataset) -> str:
 
 
 def sample_documents(dataset: Dataset, count: int) -> Iterator[str]:
-    """So many documents of each split, evenly over it, decoded, with what stands at their ends."""
+    """`count` documents from all over each split, decoded, with their end-of-document token."""
     for split in SPLITS:
         documents = dataset.count(split, "documents")
         chosen = set(np.linspace(0, documents - 1, min(count, documents)).astype(int).tolist())

@@ -1,4 +1,4 @@
-"""From a recipe's data section to the tokens that are trained on."""
+"""From a recipe's data section to the tokens for training and validation."""
 
 import os
 from pathlib import Path
@@ -16,6 +16,7 @@ from raygpt.data.dataset import (
     read_manifest,
 )
 from raygpt.data.shards import Manifest, OnProgress, Shards, identity, new_manifest
+from raygpt.data.split import MOST_DOCUMENTS, Survey, count_windows
 from raygpt.data.spread import Spread, in_processes
 from raygpt.data.store import Store
 from raygpt.errors import UserError
@@ -23,7 +24,7 @@ from raygpt.recipe.corpora import is_uri
 from raygpt.recipe.sections import Data
 
 SENT_TOGETHER = 16
-"""Shards that are made before they are sent to a store."""
+"""Shards after which they are sent to a store."""
 
 
 def default_cache() -> Path:
@@ -39,21 +40,21 @@ def prepare(
     on_progress: OnProgress | None = None,
     spread: Spread | None = None,
 ) -> Dataset:
-    """Tokenise a corpus until there is more than asked for of both splits, or it ends.
+    """Tokenise a corpus until both splits have more tokens than asked for, or it ends.
 
-    What the cache holds already is used, damaged shards of it are made again, and nothing is read
-    if that is enough. Of several processes that ask for the same at once, one prepares while the
-    others wait.
+    Shards in the cache are used, and damaged ones are made again. If they are enough, the corpus is
+    not read. If several processes ask for the same tokens, one prepares and the others wait.
 
     Args:
         data: a recipe's section.
-        train_tokens: as many as are wanted, of the corpus once through.
+        train_tokens: number of different training tokens that are wanted.
         on_progress: called after each shard that is made.
-        spread: over what the work is spread; all cores of this machine if left out.
+        spread: runs the work; on all cores of this machine if left out.
 
     Raises:
-        UserError: for a corpus that is not there or cannot be read, a cache that cannot be
-            written, and a corpus that leaves a split without a document.
+        UserError: for a corpus that is absent or cannot be read, a cache that cannot be
+            written, and a corpus that leaves a split without a document or with less than one
+            window of the context.
     """
     corpus = open_corpus(data.corpus, data.text_column)
     identified = identity(corpus, data.tokenizer, data.validation_fraction, data.min_document_bytes)
@@ -74,12 +75,17 @@ def prepare(
                 manifest = shards.manifest
     except OSError as error:
         raise UserError(
-            f"The token cache {folder} cannot be written ({error}). Make room, or name another "
-            f"folder in data.cache or in the environment variable RAYGPT_CACHE. What it held is "
-            f"still good."
+            f"The token cache {folder} cannot be written ({error}). Free some space, or name "
+            f"another folder in data.cache or in the environment variable RAYGPT_CACHE. Its "
+            f"finished files remain valid."
         ) from error
-    _check_splits(manifest)
-    return Dataset.open(folder, *wanted)
+    _check_splits(manifest, corpus)
+    dataset = Dataset.open(folder, *wanted)
+    if dataset.is_whole_corpus:
+        for split in SPLITS:
+            tokens = len(getattr(dataset, split))
+            count_windows(tokens, data.context, tokens, split)
+    return dataset
 
 
 def _fill(
@@ -90,12 +96,12 @@ def _fill(
     on_progress: OnProgress | None,
     spread: Spread,
 ) -> None:
-    """Get what a folder lacks: from the store, or else from the corpus, for the store as well."""
+    """Complete a folder from the store, then from the corpus, and complete the store."""
 
     def after_shard(train_tokens: int, text_bytes: int) -> None:
         if on_progress:
             on_progress(train_tokens, text_bytes)
-        # Now and then, because machines on the spot market do not live long.
+        # In between, because spot machines may be taken away at any time.
         if store and len(shards.manifest["shards"]) % SENT_TOGETHER == 0:
             shards.send(store)
 
@@ -103,7 +109,7 @@ def _fill(
         shards.fetch(store, *wanted)
     shards.make_tokenizer(corpus)
     if store:
-        shards.send(store)  # now, for the case that it refuses
+        shards.send(store)  # so that a store that refuses is noticed before the long part
     if damaged := shards.damaged(*wanted):
         shards.mend(corpus, spread, damaged)
     if not holds(shards.manifest, *wanted):
@@ -120,18 +126,17 @@ def _lacking(folder: Path, manifest: Manifest, wanted: tuple[int, int]) -> bool:
     )
 
 
-def _check_splits(manifest: Manifest) -> None:
-    """Refuse a corpus of which one split has got nothing."""
-    counts = {
-        split: sum(entry[split]["documents"] for entry in manifest["shards"]) for split in SPLITS
-    }
-    for split, change in zip(SPLITS, ("Lower", "Raise"), strict=True):
-        if manifest["exhausted"] and not counts[split]:
-            short = sum(entry["short"] for entry in manifest["shards"])
-            raise UserError(
-                f"None of the {sum(counts.values())} documents of the corpus "
-                f"{manifest['corpus']} falls into the {split} split at data.validation_fraction = "
-                f"{manifest['validation_fraction']}"
-                + (f" ({short} more are shorter than data.min_document_bytes)" if short else "")
-                + f". {change} it, or take a larger corpus."
-            )
+def _check_splits(manifest: Manifest, corpus: Corpus) -> None:
+    """Raise UserError if the corpus has left one side of the split without a document."""
+    counts = [sum(entry[split]["documents"] for entry in manifest["shards"]) for split in SPLITS]
+    if not manifest["exhausted"] or all(counts):
+        return
+    if sum(counts) <= MOST_DOCUMENTS:
+        survey = Survey(corpus, manifest["validation_fraction"], manifest["min_document_bytes"])
+        survey.read_all()
+        survey.check()
+    raise UserError(
+        f"The {sum(counts):,} documents of the corpus {manifest['corpus']} are all on one side of "
+        f"the split at data.validation_fraction = {manifest['validation_fraction']}: training has "
+        f"{counts[0]:,}, validation {counts[1]:,}. Change the fraction."
+    )

@@ -1,15 +1,16 @@
 """The token cache: a corpus tokenised once, for every trial of every search.
 
     <cache>/<fingerprint>/
-        manifest.json   what is there; a shard that it does not list is not there
+        manifest.json   lists the finished shards; a file that it does not list is ignored
         tokenizer/      vocab.json, merges.txt
-        00000.tokens …  of part after part of the corpus: little-endian uint16 ids, first of the
-                        documents to train on, then of those held out; then a digest of each text
+        00000.tokens …  one file per part of the corpus: little-endian uint16 ids, first of the
+                        training documents, then of the validation documents; then a digest of
+                        each text
 
-The fingerprint stands for everything that decides the tokens, but not for how many were asked
-for: a folder holds the beginning of the corpus's two token streams, and a later search that wants
-more adds shards to it. A shard follows from the corpus alone: however often preparation was
-killed, and whoever did it, its bytes are the same.
+The fingerprint covers everything that decides the tokens except their number: a folder holds the
+beginning of the two token streams of a corpus, and a later search that needs more adds shards. The
+bytes of a shard depend on the corpus alone, not on how often preparation was killed or which
+machine did it.
 """
 
 import hashlib
@@ -35,10 +36,12 @@ from raygpt.data.dataset import (
     is_whole,
     legible_manifest,
     read_manifest,
+    shard_digests,
     shard_name,
     shards_for,
     tokenizer_sha256,
 )
+from raygpt.data.split import Survey
 from raygpt.data.spread import Spread
 from raygpt.data.store import Store
 from raygpt.data.tokenise import (
@@ -62,14 +65,14 @@ BPE_TRAINING_BYTES = 32_000_000  # of text at the start of the corpus, whatever 
 
 Manifest = dict[str, Any]
 OnProgress = Callable[[int, int], None]
-"""Is told the training tokens and the UTF-8 bytes of text that there are so far."""
+"""Receives the numbers of training tokens and of UTF-8 bytes of text so far."""
 
 
 class Source(Protocol):
-    """A folder of a cache elsewhere."""
+    """A folder of another cache."""
 
     def read(self, name: str) -> bytes | None:
-        """The content of a file; None where there is none."""
+        """The content of a file; None if there is none."""
 
 
 def identity(
@@ -78,10 +81,10 @@ def identity(
     """Everything that decides the tokens, and a fingerprint of it.
 
     Args:
-        corpus: to be tokenised.
-        tokenizer: its name.
+        corpus: the corpus that is tokenised.
+        tokenizer: the tokenizer's name.
         validation_fraction: share of the documents that are held out.
-        least_bytes: shorter documents are left out.
+        least_bytes: UTF-8 bytes below which documents are left out.
     """
     decides_the_tokens = {
         "format": FORMAT,
@@ -96,7 +99,7 @@ def identity(
 
 
 def new_manifest(identity: dict[str, Any], corpus: Corpus) -> Manifest:
-    """The manifest of a folder with no shards yet."""
+    """The manifest of a folder without shards."""
     return {
         **identity,
         "corpus": corpus.name,
@@ -109,16 +112,16 @@ def new_manifest(identity: dict[str, Any], corpus: Corpus) -> Manifest:
 
 
 def fetch(folder: Path, source: Source, train_tokens: int, validation_tokens: int) -> None:
-    """Copy what a folder lacks of so many tokens from elsewhere, as the holder of its lock.
+    """Copy the missing shards for these numbers of tokens from a source, holding the folder's lock.
 
     Raises:
-        UserError: they are not there.
+        UserError: the source does not have them.
     """
     manifest = read_manifest(folder)
     if not manifest:
         stored = manifest_in(source)
         if not stored:
-            raise UserError(f"{source} holds no prepared data (no {MANIFEST} in it).")
+            raise UserError(f"{source} holds no prepared data: it has no {MANIFEST}.")
         manifest = stored | {"tokenizer_sha256": None, "exhausted": False, "shards": []}
     shards = Shards(folder, manifest)
     shards.fetch(source, train_tokens, validation_tokens)
@@ -130,29 +133,29 @@ def fetch(folder: Path, source: Source, train_tokens: int, validation_tokens: in
 
 
 class Shards:
-    """A folder of the cache while it is being filled, by the holder of its lock."""
+    """A folder of the cache that is being filled, by the process that holds its lock."""
 
     def __init__(self, folder: Path, manifest: Manifest):
-        """With the manifest of the folder, or one of `new_manifest`."""
+        """The manifest is the folder's, or one from `new_manifest`."""
         self.folder = folder
         self.manifest = manifest
-        # Of the texts in the first so many shards.
+        # Digests of all texts in the first `_digested` shards, sorted.
         self._digests = np.empty(0, np.uint64)
         self._digested = 0
-        self._damaged_there: list[int] = []
+        self._damaged_at_source: list[int] = []
         self._clear_leftovers()
 
     def damaged(self, train_tokens: int, validation_tokens: int) -> list[int]:
-        """The numbers of `damaged_shards`."""
+        """The `damaged_shards` of this folder."""
         return damaged_shards(self.folder, self.manifest, train_tokens, validation_tokens)
 
     def fetch(self, source: Source, train_tokens: int, validation_tokens: int) -> None:
-        """Take over from elsewhere what is needed and not here whole.
+        """Copy the needed shards that are absent or damaged here from a source.
 
-        What is damaged there is listed, but not taken.
+        Shards that are damaged at the source are listed, but not copied.
 
         Raises:
-            UserError: its tokenizer is not the one here, so neither are its tokens.
+            UserError: the tokens at the source are of another tokenizer.
         """
         stored = manifest_in(source)
         if not stored:
@@ -167,7 +170,7 @@ class Shards:
                 if content and hashlib.sha256(content).hexdigest() == entry["sha256"]:
                     _write(file, content)
                 else:
-                    self._damaged_there.append(number)
+                    self._damaged_at_source.append(number)
             if number == len(shards):
                 shards.append(entry)
                 self._write_manifest()
@@ -176,32 +179,32 @@ class Shards:
         self._write_manifest()
 
     def send(self, store: Store) -> None:
-        """Put into a store what it does not have, the manifest last."""
+        """Copy the files that a store lacks into it, the manifest last."""
         stored = manifest_in(store)
         if not stored:
             for name in TOKENIZER_FILES:
                 store.write(f"{TOKENIZER}/{name}", (self.folder / TOKENIZER / name).read_bytes())
         listed = len(stored["shards"]) if stored else 0
         shards = self.manifest["shards"]
-        for number in (*self._damaged_there, *range(listed, len(shards))):
+        for number in (*self._damaged_at_source, *range(listed, len(shards))):
             file = self.folder / shard_name(number)
             if not is_whole(file, shards[number]):
-                return  # of those that nobody has asked for; it is found when somebody does
+                return  # a damaged shard that is not needed now; it is mended when it is needed
             store.write(file.name, file.read_bytes())
-        self._damaged_there = []
-        # Meanwhile others may have put more there.
+        self._damaged_at_source = []
+        # Other machines may have sent more meanwhile.
         if _extent(self.manifest) > _extent(manifest_in(store)):
             store.write(MANIFEST, (self.folder / MANIFEST).read_bytes())
 
     def mend(self, corpus: Corpus, spread: Spread, damaged: Sequence[int]) -> None:
-        """Make shards again.
+        """Make damaged shards again.
 
         Args:
-            corpus: of the folder's revision.
-            spread: over what.
-            damaged: their numbers.
+            corpus: a corpus of the folder's revision.
+            spread: runs the work.
+            damaged: the numbers of the shards.
         """
-        # No further, for a corpus may take long to be read to its end.
+        # No further, as reading a corpus to its end may take long.
         parts = itertools.islice(enumerate(corpus.parts()), max(damaged) + 1)
         mended = set()
         for number, part in self._tokenised(spread, (p for p in parts if p[0] in damaged)):
@@ -218,12 +221,12 @@ class Shards:
         validation_tokens: int,
         on_progress: OnProgress | None = None,
     ) -> None:
-        """Add shards until there is more than so many tokens of both, or the corpus ends.
+        """Add shards until both splits have more than these tokens, or the corpus ends.
 
         Args:
-            corpus: of the folder's revision.
-            spread: over what.
-            train_tokens, validation_tokens: wanted.
+            corpus: a corpus of the folder's revision.
+            spread: runs the work.
+            train_tokens, validation_tokens: the tokens that are wanted.
             on_progress: called after each shard.
         """
         shards = self.manifest["shards"]
@@ -244,13 +247,13 @@ class Shards:
     def _tokenised(
         self, spread: Spread, parts: Iterator[tuple[int, Part]]
     ) -> Iterator[tuple[int, TokenisedPart]]:
-        """Numbered parts, in order."""
+        """Numbered parts after tokenisation, in order."""
         tokenizer = Tokenizer.load(self.folder / TOKENIZER)
         least_bytes = self.manifest["min_document_bytes"]
         return spread(partial(_numbered, tokenizer, least_bytes), parts)
 
     def make_tokenizer(self, corpus: Corpus) -> None:
-        """Make the folder's tokenizer, or make it again if it is damaged."""
+        """Make the folder's tokenizer if it is absent or damaged."""
         if has_tokenizer(self.folder, self.manifest):
             return
         if self.manifest["tokenizer"] == "gpt2":
@@ -263,8 +266,8 @@ class Shards:
         ours, theirs = self.manifest["tokenizer_sha256"], stored["tokenizer_sha256"]
         if ours not in (None, theirs):
             raise UserError(
-                f"{self.folder} and {source} have tokens of the same corpus by different "
-                f"tokenizers, made by different versions perhaps. Delete one of them."
+                f"{self.folder} and {source} have tokens of the same corpus from different "
+                f"tokenizers, perhaps trained by different versions. Delete one of them."
             )
         if not has_tokenizer(self.folder, stored):
             contents = [source.read(f"{TOKENIZER}/{name}") or b"" for name in TOKENIZER_FILES]
@@ -272,13 +275,13 @@ class Shards:
                 self._take_tokenizer(contents)
 
     def _take_tokenizer(self, contents: Sequence[bytes]) -> None:
-        """Write the tokenizer's files, and only then the manifest that says which they are."""
+        """Write the tokenizer's files, then the manifest with their hash."""
         digest = tokenizer_sha256(contents)
         if self.manifest["tokenizer_sha256"] not in (None, digest):
             raise UserError(
                 f"The tokenizer in {self.folder / TOKENIZER} was damaged, and the corpus "
-                f"{self.manifest['corpus']} no longer gives what it was, perhaps with another "
-                f"version of the package tokenizers. {self._delete()}"
+                f"{self.manifest['corpus']} no longer yields the same one, perhaps because of "
+                f"another version of the package tokenizers. {self._delete()}"
             )
         folder = self.folder / TOKENIZER
         folder.mkdir(exist_ok=True)
@@ -288,18 +291,23 @@ class Shards:
         self._write_manifest()
 
     def _training_text(self, corpus: Corpus) -> Iterator[str]:
-        """What a tokenizer is trained on: documents at the start of the corpus, none held out."""
+        """The text that a tokenizer is trained on: the first documents that are not held out."""
+        fraction = self.manifest["validation_fraction"]
+        survey = Survey(corpus, fraction, self.manifest["min_document_bytes"])
         size = 0
         for text, content in map(encodable, corpus.documents()):
             size += len(content)
+            survey.add(text, content)
             digest = np.array([text_digest(content)], np.uint64)
-            if not is_validation(digest, self.manifest["validation_fraction"])[0]:
+            if not is_validation(digest, fraction)[0]:
                 yield text
             if size >= BPE_TRAINING_BYTES:
                 return
+        # So that the message is not only that the tokenizer had too little text.
+        survey.check()
 
     def _write_shard(self, number: int, part: TokenisedPart) -> None:
-        """Write a shard, and only then the manifest that lists it."""
+        """Write a shard, then the manifest that lists it."""
         new = self._new_texts(number, part.digests)
         held_out = is_validation(part.digests, self.manifest["validation_fraction"])
         tokens, digests, entry = [], [], {}
@@ -325,13 +333,10 @@ class Shards:
         self._write_manifest()
 
     def _new_texts(self, number: int, digests: np.ndarray) -> np.ndarray:
-        """Which texts of a shard are neither in an earlier one nor earlier in this one."""
+        """Whether each text of a shard occurs for the first time, in the corpus so far."""
         while self._digested < number:
             entry = self.manifest["shards"][self._digested]
-            count = sum(entry[split]["documents"] for split in SPLITS)
-            file = self.folder / shard_name(self._digested)
-            start = file.stat().st_size - count * DIGEST_TYPE.itemsize
-            self._add_digests(np.fromfile(file, DIGEST_TYPE, offset=start))
+            self._add_digests(shard_digests(self.folder, self._digested, entry))
         _, first = np.unique(digests, return_index=True)
         new = np.zeros(len(digests), bool)
         new[first] = True
@@ -347,21 +352,21 @@ class Shards:
     def _other_corpus(self, number: int) -> UserError:
         return UserError(
             f"The token shard {self.folder / shard_name(number)} was damaged, and the corpus "
-            f"{self.manifest['corpus']} no longer gives what it held. {self._delete()}"
+            f"{self.manifest['corpus']} no longer has its text. {self._delete()}"
         )
 
     def _delete(self) -> str:
-        return f"Delete the folder {self.folder} to have all of it made again."
+        return f"Delete the folder {self.folder}; it is then made again."
 
     def _write_manifest(self) -> None:
         content = json.dumps(self.manifest, indent=2).encode()
         _write(self.folder / MANIFEST, content)
 
     def _clear_leftovers(self) -> None:
-        """Remove what a killed process left behind."""
+        """Remove files that a killed process left behind."""
         listed = {shard_name(number) for number in range(len(self.manifest["shards"]))}
         for path in self.folder.iterdir():
-            unfinished = path.suffix in (".partial", ".part")  # the latter by earlier versions
+            unfinished = path.suffix in (".partial", ".part")  # earlier versions wrote .part
             if unfinished or (path.suffix == ".tokens" and path.name not in listed):
                 path.unlink()
 
@@ -374,7 +379,7 @@ def _numbered(
 
 
 def manifest_in(source: Source) -> Manifest | None:
-    """The manifest at a source; None where there is none, or no legible one."""
+    """The manifest at a source; None if there is none, or none that can be parsed."""
     content = source.read(MANIFEST)
     try:
         return content and legible_manifest(content)
@@ -383,7 +388,7 @@ def manifest_in(source: Source) -> Manifest | None:
 
 
 def _extent(manifest: Manifest | None) -> tuple[int, bool]:
-    """How far a manifest goes."""
+    """A key by which manifests of the same folder compare: more shards are more."""
     return (len(manifest["shards"]), manifest["exhausted"]) if manifest else (-1, False)
 
 

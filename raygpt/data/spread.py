@@ -1,4 +1,4 @@
-"""Work spread over the cores of this machine, its results in order."""
+"""Running work on all cores of this machine, with the results in order."""
 
 import itertools
 import multiprocessing
@@ -17,19 +17,19 @@ from raygpt.errors import UserError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Spread = Callable[[Callable[[Item], Result], Iterable[Item]], Iterator[Result]]
-"""Calls a function for each item, somewhere, and yields what it returns in the items' order.
+"""Calls a function for each item in some process, and yields the results in the items' order.
 
-Both can be pickled. Items are taken a few ahead of the results.
+Function and items can be pickled. A few more items are taken than results were yielded.
 """
 
 
 def in_processes(tasks: int | None = None) -> Spread:
-    """Spread work over processes of this machine; over none where there is one item or task only.
+    """Run work in processes of this machine; in this process if there is only one item or task.
 
     Args:
-        tasks: how many at once; None for the cores that there are.
+        tasks: number of processes; None for one per core.
     """
-    # Fewer than the machine has, in a container or under a batch system; macOS does not say.
+    # A container or batch system may allow fewer cores than the machine has; macOS cannot tell.
     allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
     at_once = tasks or len(allowed)
 
@@ -40,7 +40,7 @@ def in_processes(tasks: int | None = None) -> Spread:
         if at_once == 1 or len(begin) < 2:
             yield from map(function, items)
             return
-        # Not forked: other threads of this process may hold locks at the moment, such as Ray's.
+        # Not forked: other threads of this process, such as Ray's, may hold locks.
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(at_once, context, _begin_process, (function,))
         try:
@@ -48,8 +48,8 @@ def in_processes(tasks: int | None = None) -> Spread:
             yield from (call.result() for call in ahead(calls, at_once + 2))
         except BrokenProcessPool:
             raise UserError(
-                "A process that tokenised was killed, perhaps for want of memory, or could not "
-                "start. What was finished is kept; run the command again, with less beside it."
+                "A process that tokenised was killed, perhaps for lack of memory, or could not "
+                "start. Finished files are kept; free some memory and run the command again."
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)
@@ -58,9 +58,9 @@ def in_processes(tasks: int | None = None) -> Spread:
 
 
 def ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
-    """The items, each after `count` more have been taken, as long as there are so many.
+    """The items, each yielded once `count` more have been taken or there are no more.
 
-    If no more can be taken because of an error, it is raised after all that have been.
+    If taking an item fails, the error is raised after the items that were taken.
     """
     waiting: deque[Item] = deque()
     try:
@@ -78,7 +78,7 @@ _function: Callable[[Any], Any]
 
 
 def _begin_process(function: Callable[[Any], Any]) -> None:
-    """Set a process up: the function comes once, and Ctrl-C is for the parent to handle."""
+    """Set up a process: it gets the function once, and leaves Ctrl-C to its parent."""
     global _function
     _function = function
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""A token cache in an object store, such as s3://bucket/raygpt: files are copied here and there."""
+"""A token cache in an object store, such as s3://bucket/raygpt."""
 
 import re
 
@@ -9,17 +9,17 @@ class Store:
     """The files of one folder in an object store.
 
     Args:
-        uri: as pyarrow's file systems know them: s3://, gs://, hdfs:// or file://.
-        folder: below it.
+        uri: one that pyarrow's file systems know: s3://, gs://, hdfs:// or file://.
+        folder: its name below the URI.
 
     Raises:
-        UserError: here and in all methods, if the store cannot be reached or refuses.
+        UserError: here and in all methods, if the store cannot be reached or denies access.
     """
 
     def __init__(self, uri: str, folder: str):
         from pyarrow.fs import FileSystem
 
-        # Without the key and secret that it may hold.
+        # The URI may contain a key and secret, which must not be shown.
         self._name = re.sub(r"//[^/@]*@", "//…@", uri)
         try:
             self._filesystem, path = FileSystem.from_uri(uri)
@@ -32,7 +32,7 @@ class Store:
         return self._name
 
     def read(self, name: str) -> bytes | None:
-        """The content of a file; None where there is none."""
+        """The content of a file; None if there is none."""
         try:
             with self._filesystem.open_input_stream(f"{self._path}/{name}") as stream:
                 return stream.read()
@@ -42,7 +42,7 @@ class Store:
             raise self._error("read", error) from error
 
     def write(self, name: str, content: bytes) -> None:
-        """Put a file there: nobody sees it before it is whole."""
+        """Write a file; it becomes visible only when it is complete."""
         path = f"{self._path}/{name}"
         try:
             if self._has_folders:

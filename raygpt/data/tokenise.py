@@ -1,4 +1,4 @@
-"""From a part of a corpus to its tokens: runs wherever there is a free core."""
+"""Tokenising one part of a corpus, in whatever process has a free core."""
 
 import hashlib
 import re
@@ -15,34 +15,34 @@ LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class TokenisedPart:
-    """The documents of a part. All arrays but `tokens` have an entry a document."""
+    """The documents of a part. All arrays but `tokens` have one entry per document."""
 
     tokens: np.ndarray
-    """uint16: the ids of all documents one after the other, the end of a document after each."""
+    """uint16: the ids of all documents in order, each followed by the end-of-document token."""
     lengths: np.ndarray
-    """int64: tokens of each, its end included."""
+    """int64: tokens of each document, its end included."""
     text_bytes: np.ndarray
-    """int64: UTF-8 bytes of each."""
+    """int64: UTF-8 bytes of each document."""
     digests: np.ndarray
-    """uint64: of each document's text, as of `text_digest`."""
+    """uint64: the `text_digest` of each document."""
     short: int
-    """Documents that were too short to be among these."""
+    """The number of documents that were left out as too short."""
 
 
 def tokenise(tokenizer: Tokenizer, least_bytes: int, part: Part) -> TokenisedPart:
     """Read a part and tokenise it, on one thread.
 
     Args:
-        tokenizer: to do it with.
-        least_bytes: UTF-8 bytes of the shortest document that is taken.
-        part: to be read.
+        tokenizer: encodes the documents.
+        least_bytes: UTF-8 bytes of the shortest document that is kept.
+        part: the documents.
     """
     end = np.array([tokenizer.end_of_document], TOKEN_TYPE)
     tokens, lengths, text_bytes, digests = [np.empty(0, TOKEN_TYPE)], [], [], []
     short = 0
     for text in part():
         text, content = encodable(text)
-        if len(content) < least_bytes or not text.strip():
+        if not is_long_enough(text, content, least_bytes):
             short += 1
             continue
         ids = tokenizer.encode(text)
@@ -60,7 +60,7 @@ def tokenise(tokenizer: Tokenizer, least_bytes: int, part: Part) -> TokenisedPar
 
 
 def encodable(text: str) -> tuple[str, bytes]:
-    """A text and its UTF-8; what UTF-8 has no bytes for becomes U+FFFD."""
+    """A text and its UTF-8, with lone surrogates replaced by U+FFFD."""
     try:
         return text, text.encode()
     except UnicodeEncodeError:
@@ -68,14 +68,19 @@ def encodable(text: str) -> tuple[str, bytes]:
         return text, text.encode()
 
 
-def text_digest(content: bytes) -> int:
-    """64 bits that stand for a document: its side of the split, and whether it was there before.
+def is_long_enough(text: str, content: bytes, least_bytes: int) -> bool:
+    """Whether a document, given as text and as UTF-8, is neither blank nor too short."""
+    return len(content) >= least_bytes and bool(text.strip())
 
-    Among ten million documents two different ones have the same digest once in 400,000 corpora.
+
+def text_digest(content: bytes) -> int:
+    """64 bits that decide a document's side of the split, and by which duplicates are recognised.
+
+    Two of ten million different documents share a digest in one of 400,000 corpora.
     """
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
 
 
 def is_validation(digests: np.ndarray, fraction: float) -> np.ndarray:
-    """Which documents are held out: decided by their text alone, so that none is on both sides."""
+    """Whether each document is held out. Its text alone decides, so that none is on both sides."""
     return digests / 2.0**64 < fraction

@@ -1,7 +1,7 @@
-"""Tokenizers: GPT-2's own, or a byte-level BPE of any size trained on the corpus.
+"""Tokenizers: GPT-2's, or a byte-level BPE of any size trained on the corpus.
 
-Both are kept as the two files OpenAI published for GPT-2 (the vocabulary and the merges), which
-transformers loads too; tiktoken encodes from them several times faster than transformers does.
+Both are stored as two files in the format that OpenAI published for GPT-2 (the vocabulary and the
+merges). transformers loads these files too; tiktoken encodes several times faster from them.
 """
 
 import difflib
@@ -52,8 +52,8 @@ class Tokenizer:
     name             "gpt2" or "bpe-N"
     vocab_size       number of ids, the end of a document included
     end_of_document  the id that ends every document, always the last one
-    token_bytes      int64 array (vocab_size,): UTF-8 bytes each token stands for; the end of a
-                     document stands for none
+    token_bytes      int64 array (vocab_size,): UTF-8 bytes of each token; 0 for the end of a
+                     document
     files            the contents of vocab.json and merges.txt, by their names
     """
 
@@ -115,7 +115,7 @@ class Tokenizer:
             ) from error
 
 
-# To set one up takes a second, and a process that tokenises is sent it with every part.
+# Setting one up takes a second, and a process that tokenises receives it with every part.
 @lru_cache(maxsize=1)
 def _unpickled(vocabulary: bytes, merges: bytes) -> Tokenizer:
     return Tokenizer(vocabulary, merges)
@@ -191,8 +191,8 @@ def train_tokenizer(name: str, texts: Iterable[str]) -> Tokenizer:
     if reached < size:
         smaller = f"bpe-{reached} or smaller, or " if reached >= SMALLEST_BPE else ""
         raise UserError(
-            f"The corpus is too small for the tokenizer {name}: its text gives {reached} tokens. "
-            f"Take {smaller}a larger corpus."
+            f"The training text of the corpus is too small for the tokenizer {name}: it yields "
+            f"{reached} tokens. Take {smaller}a larger corpus."
         )
     model = json.loads(trainee.to_str())["model"]
     vocabulary = model["vocab"] | {END_OF_DOCUMENT: size - 1}

@@ -1,7 +1,7 @@
-"""What a recipe's token counts come to in optimizer steps.
+"""The token counts of a recipe in optimizer steps.
 
-Everything here is an exact function of the recipe, so that every process of every trial agrees.
-A step is one optimizer step of whole sequences, whatever the micro-batch; halves round to even.
+Every function here is an exact function of the recipe, so that all processes of all trials agree. A
+step is one optimizer step of whole sequences, whatever the micro-batch; halves round to even.
 """
 
 from __future__ import annotations
@@ -12,37 +12,37 @@ from raygpt.recipe.sections import UncheckedRecipe
 
 
 def sequences_per_step(recipe: UncheckedRecipe) -> int:
-    """Sequences in one optimizer step, over all workers: `batch_tokens` in whole sequences."""
+    """Sequences in one optimizer step, summed over workers: `batch_tokens` in whole sequences."""
     return max(1, round(Fraction(recipe.training.batch_tokens, recipe.data.context)))
 
 
 def tokens_per_step(recipe: UncheckedRecipe) -> int:
-    """Tokens in one optimizer step, over all workers."""
+    """Tokens in one optimizer step, summed over workers."""
     return sequences_per_step(recipe) * recipe.data.context
 
 
 def steps(recipe: UncheckedRecipe) -> int:
-    """Optimizer steps of a whole trial, cooldowns of lower rungs not counted."""
+    """Optimizer steps in the budget of a trial; cooldowns at lower rungs are not counted."""
     return max(1, round(Fraction(recipe.training.tokens, tokens_per_step(recipe))))
 
 
 def budget_tokens(recipe: UncheckedRecipe) -> int:
-    """The budget actually met, in tokens: `training.tokens` in whole steps."""
+    """The budget that is trained, in tokens: `training.tokens` rounded to whole steps."""
     return steps(recipe) * tokens_per_step(recipe)
 
 
 def rung_steps(recipe: UncheckedRecipe) -> tuple[int, ...]:
-    """The step at which each rung lies, lowest first; the last one is the whole budget."""
+    """The step of each rung, lowest first; the last one is the whole budget."""
     return tuple(_step_at(recipe, rung) for rung in recipe.search.rungs)
 
 
 def report_steps(recipe: UncheckedRecipe) -> tuple[int, ...]:
-    """The steps, ascending, at which the training curve is reported, rungs aside."""
+    """The steps, ascending, at which the training curve is reported, besides the rungs."""
     return _regular_steps(recipe, recipe.training.report_every)
 
 
 def checkpoint_steps(recipe: UncheckedRecipe) -> tuple[int, ...]:
-    """The steps, ascending, after which a checkpoint is written, rungs aside."""
+    """The steps, ascending, after which a checkpoint is written, besides the rungs."""
     return _regular_steps(recipe, recipe.training.checkpoint_every)
 
 

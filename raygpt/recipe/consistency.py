@@ -1,4 +1,4 @@
-"""Settings that are each fine but cannot stand together."""
+"""Settings that are valid one by one but contradict each other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from raygpt.recipe.sections import UncheckedRecipe
 
 
 class Contradiction(NamedTuple):
-    """What is wrong, and the dotted names of the settings it is between."""
+    """The dotted names of the settings that contradict each other, and what is wrong."""
 
     keys: tuple[str, ...]
     message: str
@@ -29,9 +29,9 @@ class Contradictions(RecipeError):
 
 
 def contradictions(recipe: UncheckedRecipe) -> Iterator[Contradiction]:
-    """Every pair of settings of a recipe that exclude each other."""
+    """The contradictions between the settings of a recipe."""
     data, model, training, search = recipe.data, recipe.model, recipe.training, recipe.search
-    # An own model need have no heads, and checks its keys itself.
+    # A model of the user's own may have no heads; it checks its keys itself.
     if model.own is None and model.d_model % model.n_heads:
         yield Contradiction(
             ("model.d_model", "model.n_heads"),
@@ -59,5 +59,5 @@ def contradictions(recipe: UncheckedRecipe) -> Iterator[Contradiction]:
         yield Contradiction(
             ("training.warmup", "search.rungs"),
             f"warmup {training.warmup:g} lasts longer than the lowest rung {search.rungs[0]} "
-            "(search.rungs), so trials would be judged before they reach their peak rate",
+            "(search.rungs), so trials would be judged before they reach their peak learning rate",
         )

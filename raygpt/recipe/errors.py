@@ -1,4 +1,4 @@
-"""What is wrong with a recipe, and what may have been meant."""
+"""Errors in recipes, with suggestions for misspelt names."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class RecipeError(UserError, ValueError):
     """A recipe, a range or a value in one that cannot be used.
 
     It is a ValueError too, so that pydantic collects it when a field's parser raises it.
-    `message` says what is wrong and `hint` what would be right; a caller that knows the place
-    puts the value as it was written between the two.
+    `message` says what is wrong and `hint` what would be right; a caller that knows where the value
+    is from puts the place before them and the given value between them.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -26,12 +26,12 @@ class RecipeError(UserError, ValueError):
 
 
 def all_of(problems: Sequence[str]) -> RecipeError:
-    """One error for every problem found, a line each, repetitions left out."""
+    """One error for all problems, a line each, without repetitions."""
     return RecipeError("\n".join(dict.fromkeys(problems)))
 
 
 def allowed(given: object, names: Iterable[str]) -> str:
-    """A hint that lists `names`, the one most like `given` first where there is one."""
+    """A hint that lists `names`, and begins with the one most like `given` if there is one."""
     names = list(names)
     listed = f"allowed here: {', '.join(names)}"
     nearest = closest(given, names)
@@ -39,7 +39,7 @@ def allowed(given: object, names: Iterable[str]) -> str:
 
 
 def closest(given: object, names: Iterable[str]) -> str | None:
-    """The name most like `given`, or None where none comes near."""
+    """The name most like `given`; None if none is similar."""
     by_lower_case = {name.lower(): name for name in names}
     found = get_close_matches(str(given).lower(), by_lower_case, n=1)
     return by_lower_case[found[0]] if found else None

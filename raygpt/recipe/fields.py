@@ -29,7 +29,7 @@ NEVER_SEARCHED = (
     "training.report_every",
     "training.checkpoint_every",
 )
-"""Settings of the model and its training that do not decide it, or that trials must share."""
+"""Settings of model and training that decide no result, or that all trials must share."""
 
 
 class Schema:
@@ -105,7 +105,7 @@ class Schema:
         if key not in self.searchable:
             raise RecipeError(
                 "cannot be a range: with it trials would not be comparable",
-                f"any value of model and training may be one, except {', '.join(NEVER_SEARCHED)}",
+                f"every value of model and training can be one, except {', '.join(NEVER_SEARCHED)}",
             )
         found = read_range(given, lambda value: self._reachable(key, value))
         if isinstance(found, Choice):

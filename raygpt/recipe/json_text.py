@@ -1,4 +1,4 @@
-"""Recipes as JSON, in which trials and checkpoints have them."""
+"""Recipes as JSON, for trials and checkpoints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from raygpt.recipe.own_model import OwnModel, known_model
 from raygpt.recipe.schema import Recipe
 
 OWN_MODEL = "own_model"
-"""What stands beside the sections of a recipe whose model is the user's own."""
+"""Key of the file's digest and text, beside the sections of a recipe with an own model."""
 
 
 def recipe_to_json(recipe: Recipe, with_source: bool = False) -> str:

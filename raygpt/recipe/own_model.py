@@ -84,7 +84,7 @@ class OwnModel:
 
 
 def own_settings(given: Any) -> Any:
-    """What a recipe's section `model` is validated from: of an own model, its own section."""
+    """The section `model` of a recipe; if it names an own model, read as that model's section."""
     if not isinstance(given, dict) or given.get("module") is None:
         return given
     module = Model(module=given["module"]).module

@@ -1,8 +1,7 @@
 """Numbers as people write them: 300M, 256K, 4Ki, 1_000_000, 2e6, 1/3, 25%, 2e-4.
 
-Each parser takes what YAML or Python made of the number (an int, a float or text), since YAML
-reads `1_000` as a number and `300M` as text, and raises RecipeError for what it cannot read.
-Booleans are never numbers.
+Each parser takes an int, a float or text, because YAML reads `1_000` as a number and `300M` as
+text. It raises RecipeError for anything else. Booleans are not numbers.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ UNITS = {
     "Gi": 2**30,
 }
 
-# The exponent is kept short because 1e999999999 is an exact number that no memory holds.
+# The exponent is short because 1e999999999 as an exact number does not fit in memory.
 _DECIMAL = r"[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?"
 _WITH_UNIT = re.compile(rf"({_DECIMAL})\s*(|%|[kKMGBT]|[KMG]i)", re.ASCII)
 _RATIO = re.compile(r"([+-]?\d{1,40})\s*/\s*(\d{1,40})", re.ASCII)
@@ -74,13 +73,13 @@ def format_fraction(value: Fraction) -> str | int:
 
 
 def _exact(value: Any, units: dict[str, Any], ratio: bool = False) -> Fraction | None:
-    """The exact number that `value` says in one of `units`, None if it says none."""
+    """The exact value of a number in one of `units`; None if it is not a number."""
     if isinstance(value, bool):
         return None
     if isinstance(value, (Integral, Rational)):
         return Fraction(value)
     if isinstance(value, Real):
-        # The shortest text that reads back as this float is the number that was meant.
+        # The shortest decimal that reads back as this float is the number that was written.
         return Fraction(repr(float(value))) if math.isfinite(value) else None
     if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
         return None

@@ -25,7 +25,7 @@ from typing import Any
 from raygpt.recipe.errors import RecipeError, allowed
 from raygpt.recipe.quantities import parse_count, parse_number
 
-# Grids of whole numbers up to this long are validated value by value.
+# Ranges of up to this many whole numbers are validated value by value.
 SMALL_GRID = 100
 
 SIGNIFICANT_DIGITS = 4
@@ -52,12 +52,12 @@ class Uniform:
 
     @property
     def last(self) -> float:
-        """The largest value that can come up: `high`, or the last point of the grid."""
+        """The largest value of the range: `high`, or the last grid point."""
         return self.high if self.step is None else self._point(self._steps)
 
     @property
     def middle(self) -> float:
-        """Half-way between the bounds, or the point of the grid at or below that."""
+        """Half-way between the bounds; with a step, the grid point at or below that."""
         if self.step is not None:
             return self._point(self._steps // 2)
         return self.grid_point(float((_exact(self.low) + _exact(self.high)) / 2))
@@ -146,12 +146,12 @@ class Int:
 
     @property
     def last(self) -> int:
-        """The largest value that can come up: the last point of the grid."""
+        """The largest value of the range: the last grid point."""
         return self.low + (self.high - self.low) // self.step * self.step
 
     @property
     def middle(self) -> int:
-        """Near the bounds' mean, the geometric one with `log`: a point of the grid."""
+        """The grid point near the mean of the bounds, with `log` near their geometric mean."""
         if self.log:
             return math.isqrt(self.low * self.high)
         return self.low + (self.last - self.low) // self.step // 2 * self.step
@@ -194,7 +194,7 @@ class Choice:
             if isinstance(value, (list, tuple, Mapping)):
                 raise RecipeError("can only choose among single values, not lists or mappings")
         if len(set(self.values)) < len(self.values):
-            raise RecipeError("names a value twice", "each value of a choice may stand once")
+            raise RecipeError("names a value twice", "give each value of a choice once")
         _check_start(self)
 
     @property
@@ -229,7 +229,7 @@ class Choice:
 
 Range = Uniform | LogUniform | Int | Choice
 
-# What may stand beside the bounds of each kind.
+# The options of each kind, besides the bounds.
 OPTIONS = {
     "uniform": ("step", "start"),
     "loguniform": ("start",),
@@ -252,11 +252,11 @@ def read_range(
         unknown = next(iter(given), "")
         raise RecipeError(f'"{unknown}" is not a kind of range', allowed(unknown, OPTIONS))
     if len(kinds) > 1:
-        raise RecipeError(f"is {' and '.join(kinds)} at once", "a range is of one kind")
+        raise RecipeError(f"is {' and '.join(kinds)} at once", "a range has one kind")
     kind = kinds[0]
     for key in given:
         if key != kind and key not in OPTIONS[kind]:
-            raise RecipeError(f'"{key}" is no option of {kind}', allowed(key, OPTIONS[kind]))
+            raise RecipeError(f'"{key}" is not an option of {kind}', allowed(key, OPTIONS[kind]))
 
     bounds = given[kind]
     if kind == "choice":
@@ -293,14 +293,14 @@ def _check_bounds(low: float, high: float, log: bool = False) -> None:
             "write [low, high]; a single value needs no range",
         )
     if log and low <= 0:
-        raise RecipeError(f"needs bounds above 0, as logarithms do, but begins at {low:g}")
+        raise RecipeError(f"needs bounds above 0, because of the logarithm, but begins at {low:g}")
 
 
 def _check_step(low: float, high: float, step: float) -> None:
     if not 0 < step <= high - low:
         raise RecipeError(
             f"has a step of {step:g} that does not fit",
-            f"a step is above 0 and at most {high - low:g}, the distance of the bounds",
+            f"a step is above 0 and at most {high - low:g}, the distance between the bounds",
         )
 
 
@@ -308,7 +308,7 @@ def _check_start(found: Range) -> None:
     if found.start is not None and not found.contains(found.start):
         raise RecipeError(
             f"cannot start at {found.start}, which it does not contain",
-            "the start is one of the values that can come up",
+            "start at a value of the range",
         )
 
 
@@ -337,7 +337,7 @@ def _exact(number: float) -> Fraction:
 
 
 def _within(value: Any, low: float, high: float) -> bool:
-    """Whether a number lies between the bounds, but for the rounding of a logarithm."""
+    """Whether a number lies between the bounds, allowing for the rounding of a logarithm."""
     if isinstance(value, (bool, str)) or value is None:
         return False
     slack = 1e-9 * max(abs(low), abs(high))

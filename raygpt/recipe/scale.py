@@ -1,4 +1,4 @@
-"""Full or mini: which scale of a recipe the hardware is for, and what that will take."""
+"""The full and the mini scale of a recipe: which one runs on the hardware, and how large it is."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,18 +11,17 @@ from raygpt.recipe.search_file import SCALES, SearchFile, load_search_file
 
 
 class Scales:
-    """A recipe file at its full and its mini scale, equal where it has no mini section.
+    """A recipe file at its full and its mini scale; without a mini section the two are equal.
 
-    What `--set` gives may be impossible at one of them only. That is an error where this one is
-    run, and only there.
+    An override may be impossible at one scale only. It is an error if that scale is run.
 
     Args:
         path: of the file.
-        overrides: each `KEY=VALUE`.
-        asked: "full", "mini", or "auto": the mini scale where there is no GPU.
+        overrides: texts `KEY=VALUE`.
+        asked: "full", "mini", or "auto", which is the mini scale on machines without a GPU.
 
     Raises:
-        RecipeError: what was asked for cannot be run on any hardware.
+        RecipeError: the recipe is invalid at every scale that was asked for.
     """
 
     def __init__(self, path: str | Path, overrides: Iterable[str] = (), asked: str = "auto"):
@@ -48,33 +47,34 @@ class Scales:
 
     @property
     def possible(self) -> list[SearchFile]:
-        """The file at the scales, full before mini, that it may come to without an error."""
+        """The file at each scale that was asked for and is valid, full before mini."""
         return [self._files[scale] for scale in self._wanted if scale in self._files]
 
     def choose(self, gpus: float, allow_cpu: bool) -> SearchFile:
         """The file at the scale to run it at.
 
         Args:
-            gpus: at hand.
-            allow_cpu: whether the full scale may be asked for without one.
+            gpus: number of GPUs available.
+            allow_cpu: whether the full scale may run without a GPU.
 
         Raises:
-            UserError: there is no mini section, no GPU for the full scale, or an error in the file
-                at this scale.
+            UserError: there is no mini section, no GPU for the full scale, or the file is invalid
+                at the chosen scale.
         """
         full, mini = map(self._files.get, SCALES)
         if self.asked == "mini" and full == mini:
             raise UserError(
-                f"--scale mini: {mini.path} has no mini section, or one that changes nothing; let "
-                f"it say what replaces the full scale's values, or leave --scale out to run it as "
-                f"it is"
+                f"--scale mini: {mini.path} has no mini section, or one that changes nothing; "
+                f"write the values of the mini scale there, or leave --scale out to run the file "
+                f"as it is"
             )
         if self.asked == "full" and not gpus and not allow_cpu:
             recipe = full.baseline()
             raise UserError(
-                f"--scale full needs a GPU, and there is none here: {budget_tokens(recipe):,} "
-                f"tokens through a model {recipe.model.d_model} wide with {recipe.model.n_layers} "
-                f"layers take a CPU long; use --scale mini, or add --allow-cpu to insist"
+                f"--scale full needs a GPU, and there is none here: training a model "
+                f"{recipe.model.d_model} wide with {recipe.model.n_layers} layers on "
+                f"{budget_tokens(recipe):,} tokens takes very long on a CPU; use --scale mini, or "
+                f"add --allow-cpu to run it anyway"
             )
         chosen = self.asked
         if chosen == "auto":
@@ -84,12 +84,12 @@ class Scales:
         return self._files[chosen]
 
     def describe(self, search_file: SearchFile, gpus: float, trials: str) -> str:
-        """What runs on the hardware at hand, and how another scale is forced.
+        """What runs, and how to run the other scale.
 
         Args:
             search_file: at the scale that runs.
-            gpus: at hand.
-            trials: how many runs of it, in words.
+            gpus: number of GPUs available.
+            trials: the number of runs, in words.
         """
         recipe = search_file.baseline()
         trials = f"{trials} {budget_tokens(recipe):,} tokens"
@@ -105,11 +105,11 @@ class Scales:
 
 
 def describe_budget(recipe: Recipe, available: int | None) -> str:
-    """How the budget was rounded, and how often it goes through the training tokens there are.
+    """The budget as it was rounded, and its number of epochs if that is one or more.
 
     Args:
         recipe: without ranges.
-        available: tokens to train on; None where they have not been prepared.
+        available: number of training tokens; None if they have not been prepared.
     """
     budget, step = budget_tokens(recipe), tokens_per_step(recipe)
     text = (

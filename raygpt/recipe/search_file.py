@@ -32,17 +32,16 @@ from raygpt.recipe.writer import settings_to_yaml
 
 SCALES = ("full", "mini")
 
-# Combinations of extremes tried when a file is loaded: about half a second's worth.
+# Combinations of extremes that are checked when a file is loaded; they take half a second.
 _MOST_COMBINATIONS = 10_000
 
 
 @dataclass(frozen=True)
 class SearchFile:
-    """A recipe with ranges, validated; two are equal if they say the same.
+    """A recipe with ranges, validated. Two are equal if their settings and ranges are.
 
-    `ranges` and `fixed` are by dotted name in the schema's order, whatever the order in the file,
-    so that a seeded search does not depend on it; `fixed` holds all other settings, defaults
-    included.
+    `ranges` and `fixed` are by dotted name, in the schema's order so that a seeded search does not
+    depend on the order in the file; `fixed` holds all settings without a range, defaults included.
     """
 
     ranges: dict[str, Range]
@@ -70,10 +69,10 @@ class SearchFile:
         return Search(**nested(self.fixed)["search"])
 
     def recipe(self, values: Mapping[str, Any] | None = None) -> Recipe:
-        """The recipe with a value, by dotted name, in place of every range.
+        """The recipe with a value in place of every range, given by dotted name.
 
-        Raises RecipeError if a value is missing, belongs to no range, or is impossible. A value
-        outside its range is fine: a range says what to search, not what can be trained.
+        Raises RecipeError if a value is missing, has no range, or is invalid. A value outside its
+        range is allowed: a range says what to search, not what can be trained.
         """
         values = values or {}
         problems = [f"{key}: is a range and needs a value" for key in self.ranges.keys() - values]
@@ -83,7 +82,7 @@ class SearchFile:
                 problems.append(f"{key}: is no range of {self.name}; {allowed(key, self.ranges)}")
                 continue
             try:
-                # Tables and arrays hold numpy's scalars; item() makes them Python's.
+                # Tables and arrays hold numpy scalars; item() converts them to Python's.
                 plain = value.item() if hasattr(value, "item") else value
                 read[key] = self.schema.read_value(key, plain)
             except RecipeError as error:
@@ -99,15 +98,15 @@ class SearchFile:
         raise all_of(sorted(problems))
 
     def start_values(self) -> dict[str, Any]:
-        """Where the search sets out: a value for every range, which make the baseline."""
+        """The first value tried of every range; together they make the baseline."""
         return {key: self.schema.start_value(key, found) for key, found in self.ranges.items()}
 
     def baseline(self) -> Recipe:
-        """The first trial's recipe, which also stands for all where they hardly differ."""
+        """The recipe of the first trial."""
         return self.recipe(self.start_values())
 
     def recipes_at_extremes(self) -> list[Recipe]:
-        """Recipes with one value at an end of its range, and the others low."""
+        """Recipes with one value at an end of its range and the others at their lower ends."""
         low = {key: found.extremes()[0] for key, found in self.ranges.items()}
         return [self.recipe(low)] + [
             self.recipe(low | {key: value})
@@ -116,25 +115,25 @@ class SearchFile:
         ]
 
     def largest_budget(self) -> int:
-        """Tokens that no trial's budget exceeds, into steps of whatever size it is rounded."""
+        """An upper bound of every trial's budget in tokens, rounded to steps of any size."""
         return max(
             recipe.training.tokens + tokens_per_step(recipe)
             for recipe in self.recipes_at_extremes()
         )
 
     def single_recipe(self) -> Recipe:
-        """The one recipe that a file without ranges says. RecipeError if it has ranges."""
+        """The recipe of a file without ranges. RecipeError if it has ranges."""
         if self.ranges:
             ranges = "\n".join(
                 f"  --set {key}=VALUE for {_in_words(found)}" for key, found in self.ranges.items()
             )
             raise RecipeError(
-                f"{self.path}: is a search; to train one recipe, fix its ranges:\n{ranges}"
+                f"{self.path}: is a search; to train one recipe, give each range a value:\n{ranges}"
             )
         return self.recipe()
 
     def to_yaml(self) -> str:
-        """This search as a file of its own: every default written out, ranges in place."""
+        """This search as YAML, with every default written out."""
         settings = {**self.fixed, **self.ranges}
         return settings_to_yaml({key: settings[key] for key in self.schema.fields})
 
@@ -142,10 +141,11 @@ class SearchFile:
 def load_search_file(
     path: str | Path, scale: str = "full", overrides: Iterable[str] = ()
 ) -> SearchFile:
-    """The search that a file says, at one scale, with `KEY=VALUE` overrides applied last.
+    """The search in a file, at one scale, with overrides `KEY=VALUE` applied last.
 
-    The mini section is validated at either scale; a file without one is the same at both.
-    Raises one RecipeError with a line for every problem found.
+    The mini section is validated at both scales; without one, both scales are the same. A recipe
+    without ranges has `search.scheduler: fifo`. Raises one RecipeError with a line for every
+    problem found.
     """
     if scale not in SCALES:
         raise RecipeError(f'--scale: there is no scale "{scale}"', allowed(scale, SCALES))
@@ -160,16 +160,16 @@ def load_search_file(
     at_scale = {"full": full, "mini": {**full, **mini}}
     wanted = {**at_scale[scale], **override_settings}
 
-    # The file is checked at both scales as it stands, so that a broken mini section does not
-    # wait for a machine without a GPU, nor a broken value behind the one that replaces it. What is
-    # wanted comes last: what is read of it is the result.
+    # The file is checked at both scales, also without the overrides: errors in a mini section
+    # should not appear only on a machine without a GPU. The wanted settings come last, because
+    # what is read from them is the result.
     others = [settings for settings in at_scale.values() if settings != wanted]
     for settings in (*others, wanted):
         fixed, ranges, found = _read(settings, path, schema)
         if not found and all(key in settings for key in schema.required):
             found = _impossible(fixed, ranges, settings, path, schema)
         problems += found
-    # A misspelt key is often the very one that seems to be missing.
+    # Only without other problems: a key that seems to be missing is often a misspelt one.
     problems = problems or [
         f"{path}: {key}: is missing; every recipe needs it: {schema.fields[key].description}"
         for key in schema.required
@@ -178,7 +178,7 @@ def load_search_file(
     if problems:
         raise all_of(problems)
     if not ranges:
-        # Seeds of one recipe are compared with each other, so none of them is stopped.
+        # Runs of one recipe with several seeds are compared, so none of them is stopped.
         fixed["search.scheduler"] = "fifo"
     return SearchFile(ranges, fixed, path, scale, own)
 
@@ -231,7 +231,7 @@ def _impossible(
     path: Path,
     schema: Schema,
 ) -> list[str]:
-    """The contradictions that the settings reach, one of each kind."""
+    """The contradictions between values that the ranges can take on, one of each kind."""
     problems: dict[tuple[str, ...], str] = {}
     for values in islice(_combinations(ranges, schema), _MOST_COMBINATIONS):
         for keys, message in _contradictions({**fixed, **values}, schema):
@@ -239,8 +239,8 @@ def _impossible(
                 continue
             error = RecipeError(message)
             if any(key in ranges for key in keys):
-                error = RecipeError(message, "the ranges must not be able to meet like this")
-            # The place to point at: a range, what --set gave, or the first that stands in the file.
+                error = RecipeError(message, "this happens within the ranges; make them narrower")
+            # The place to name: a range, else an override, else the first setting in the file.
             given = [key for key in keys if key in settings]
             given.sort(key=lambda k: (k not in ranges, not settings[k].where.startswith("--set")))
             problems[keys] = (
@@ -260,15 +260,15 @@ def _combinations(ranges: Mapping[str, Range], schema: Schema) -> Iterator[dict[
 
 
 def _contradictions(settings: Mapping[str, Any], schema: Schema) -> Iterator[Contradiction]:
-    """Why settings, each of them valid, cannot stand together."""
-    # Validating every value again would take four times as long, for thousands of combinations.
+    """The contradictions between settings that are valid one by one."""
+    # Without validation, which would make thousands of combinations four times as slow.
     parts = nested(settings)
     sections = {
         key: section.model_construct(**parts[key]) for key, section in schema.sections.items()
     }
     yield from contradictions(UncheckedRecipe.model_construct(name=parts["name"], **sections))
     if sections["model"].own:
-        # Only its own class knows which of its keys exclude each other.
+        # Only the user's class knows which of its keys exclude each other.
         try:
             schema.sections["model"](**parts["model"])
         except ValidationError as error:

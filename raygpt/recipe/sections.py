@@ -1,8 +1,8 @@
 """Every setting of a recipe: its meaning, default and bounds.
 
-The models are frozen and refuse unknown keys. Made from a file they come through
-`load_search_file`, whose errors name the line; made in Python they raise pydantic's
-ValidationError. Counts are of tokens unless a description says otherwise.
+The models are frozen and refuse unknown keys. `load_search_file` makes them from a file, with
+errors that name the line; made in Python they raise pydantic's ValidationError. Counts are in
+tokens unless a description says otherwise.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from raygpt.recipe import corpora
 from raygpt.recipe.errors import RecipeError, allowed
 from raygpt.recipe.quantities import parse_count, parse_fraction, parse_number
 
-# Token shards are uint16, so no tokenizer can have more tokens than that counts; a byte-level
-# one needs 256 bytes, an end-of-document token and at least one merge.
+# Token shards are uint16, which limits the vocabulary; a byte-level tokenizer needs 256 bytes, an
+# end-of-document token and at least one merge.
 VOCABULARY_SIZES = range(258, 2**16 + 1)
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise RecipeError("must be text", "numbers and such need quotes here")
+        raise RecipeError("must be text", "put numbers and the like in quotes")
     return value
 
 
@@ -59,7 +59,7 @@ def _cache(value: str) -> str:
 
 
 def _absolute(value: str) -> str:
-    """A path that means the same to trials, which have working directories of their own."""
+    """An absolute path, because trials have other working directories."""
     return os.path.abspath(os.path.expanduser(value))  # noqa: PTH100, PTH111 (globs stay as is)
 
 
@@ -123,13 +123,13 @@ def _run_folders(value: Any) -> tuple[str, ...]:
 
 
 def _one_core(value: Any) -> Any:
-    """Null is what recipes written before there was a default say."""
+    """Older recipes have null for the default."""
     return 1 if value is None else value
 
 
 def _whole_above_one(value: float | None) -> float | None:
     if value is not None and value > 1 and value != int(value):
-        raise RecipeError("must be a whole number of GPUs where it is above 1")
+        raise RecipeError("must be a whole number of GPUs if it is above 1")
     return value
 
 
@@ -141,25 +141,25 @@ Switch = Annotated[bool, BeforeValidator(_switch)]
 
 
 class Section(BaseModel):
-    """A part of a recipe: fixed once made, and without room for unknown keys."""
+    """A part of a recipe; immutable, and without unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Data(Section):
-    """Which text, in which tokens. The same for every trial, or trials could not be compared."""
+    """The text and its tokens: the same for every trial, so that trials can be compared."""
 
     corpus: Annotated[Text, AfterValidator(_corpus)] = Field(
         "wikipedia",
         description="Where documents come from: sample (embedded), wikipedia or "
         "wikipedia:SNAPSHOT@COMMIT, hub:OWNER/NAME:CONFIG@REVISION (Hugging Face), dump:PATH (a "
-        "Wikipedia XML dump), or jsonl:PATH (JSON Lines; a glob will do).",
+        "Wikipedia XML dump), or jsonl:PATH (JSON Lines; a file or a glob).",
     )
     text_column: Text = Field(
-        "text", description="Name of the text in the objects of hub: and jsonl: corpora."
+        "text", description="Name of the field with the text, in hub: and jsonl: corpora."
     )
     min_document_bytes: Count = Field(
-        200, ge=0, description="Documents of fewer UTF-8 bytes are left out, as stubs."
+        200, ge=0, description="Documents of fewer UTF-8 bytes are left out as stubs."
     )
     tokenizer: Annotated[Text, AfterValidator(_tokenizer)] = Field(
         "gpt2", description="gpt2, or bpe-N: a byte-level BPE of N tokens trained on the corpus."
@@ -174,7 +174,7 @@ class Data(Section):
     cache: Annotated[Text, AfterValidator(_cache)] | None = Field(
         None,
         description="Where token shards are kept: a folder, or an s3:// or gs:// address that "
-        "every machine takes them from; null is the user's cache folder.",
+        "every machine reads them from; null is the user's cache folder.",
     )
 
 
@@ -191,8 +191,10 @@ class Model(Section):
     )
     d_model: Count = Field(768, ge=1, description="Width of the residual stream.")
     n_layers: Count = Field(12, ge=1, description="Number of transformer blocks.")
-    n_heads: Count = Field(8, ge=1, description="Attention heads a block; they divide d_model.")
-    dropout: Number = Field(0.1, ge=0, lt=1, description="Share of activations zeroed.")
+    n_heads: Count = Field(8, ge=1, description="Attention heads per block; must divide d_model.")
+    dropout: Number = Field(
+        0.1, ge=0, lt=1, description="Probability that an activation is set to zero."
+    )
     activation_checkpointing: Switch = Field(
         False, description="Recompute activations in the backward pass: less memory, more time."
     )
@@ -207,18 +209,25 @@ class Training(Section):
         256_000, ge=1, description="Tokens in one optimizer step, whatever the micro-batch."
     )
     micro_batch: Count = Field(
-        16, ge=1, description="Most sequences in one forward pass of one worker."
+        16, ge=1, description="Largest number of sequences in one forward pass of one worker."
     )
-    learning_rate: Number = Field(gt=0, description="The rate at its peak.")
+    learning_rate: Number = Field(gt=0, description="Peak learning rate.")
     weight_decay: Number = Field(0.1, ge=0, description="AdamW's decoupled weight decay.")
     warmup: Number = Field(
-        0.01, ge=0, lt=1, description="Fraction of the budget in which the rate rises to its peak."
+        0.01,
+        ge=0,
+        lt=1,
+        description="Fraction of the budget during which the learning rate rises to its peak.",
     )
     hold: Number = Field(
-        0.0, ge=0, le=1, description="Fraction of what follows warmup that stays at the peak."
+        0.0,
+        ge=0,
+        le=1,
+        description="Fraction of the budget after warmup during which the learning rate stays at "
+        "its peak.",
     )
     final_learning_rate: Number = Field(
-        0.0, ge=0, le=1, description="The rate at the end, as a fraction of the peak."
+        0.0, ge=0, le=1, description="Learning rate at the end, as a fraction of the peak."
     )
     beta1: Number = Field(
         0.9, ge=0, lt=1, description="AdamW's decay rate of the mean of the gradient."
@@ -226,12 +235,15 @@ class Training(Section):
     beta2: Number = Field(
         0.95, ge=0, lt=1, description="AdamW's decay rate of the mean of its square."
     )
-    gradient_clipping: Number = Field(1.0, gt=0, description="Largest norm of the gradient.")
+    gradient_clipping: Number = Field(
+        1.0, gt=0, description="Largest norm of the gradient; longer ones are scaled down."
+    )
     seed: Count = Field(
-        0, ge=0, lt=2**32, description="Decides initial weights, dropout and order of the data."
+        0, ge=0, lt=2**32, description="Seed of initial weights, dropout and the order of the data."
     )
     precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="Numbers of the forward pass; auto is bf16 where it is fast."
+        "auto",
+        description="Number format of the forward pass; auto is bf16 if the hardware supports it.",
     )
     report_every: Interval = Field(
         Fraction(1, 20),
@@ -248,26 +260,26 @@ class Training(Section):
         if not isinstance(given, Mapping) or "betas" not in given:
             return given
         if "beta1" in given or "beta2" in given:
-            raise RecipeError("betas is what beta1 and beta2 were called", "give these two only")
+            raise RecipeError("betas is the old form of beta1 and beta2", "give these two only")
         settings = {key: value for key, value in given.items() if key != "betas"}
         settings["beta1"], settings["beta2"] = split_betas(given["betas"])
         return settings
 
 
 class Confirm(Section):
-    """How the best of a search are trained again, to see which differences are real."""
+    """How the best configurations are trained again, to tell differences from noise."""
 
-    top: Count = Field(3, ge=1, description="How many configurations, beside the baseline.")
-    seeds: Count = Field(3, ge=2, description="Runs of each, with seeds of their own.")
+    top: Count = Field(3, ge=1, description="Number of configurations, besides the baseline.")
+    seeds: Count = Field(3, ge=2, description="Number of runs of each, all with different seeds.")
 
 
 class Search(Section):
-    """How values for the ranges are proposed, judged and placed on the cluster."""
+    """How values for the ranges are proposed and judged, and how trials use the cluster."""
 
     trials: Count = Field(
         32,
         ge=1,
-        description="Trials in all; of a recipe without ranges, runs with seeds one apart.",
+        description="Number of trials; of a recipe without ranges, runs with consecutive seeds.",
     )
     rungs: Annotated[tuple[Fraction, ...], BeforeValidator(_rungs)] = Field(
         (Fraction(1, 3), Fraction(1)),
@@ -276,15 +288,17 @@ class Search(Section):
     )
     rung_metric: Literal["cooldown", "average", "raw"] = Field(
         "cooldown",
-        description="What a trial is judged by at a rung below its full budget: cooldown trains "
-        "it to the end as if the rung were its budget, and goes back if it may go on; average "
-        "takes an average of its weights; raw takes it as it stands, as fifo always does.",
+        description="How a trial is judged at a rung below its full budget: cooldown decays the "
+        "learning rate as if the rung were the whole budget, and a trial that continues returns to "
+        "the state before; average judges an average of the weights; raw judges them in "
+        "mid-schedule, which fifo always does.",
     )
     reduction_factor: Number = Field(
-        3.0, gt=1, description="One trial in so many goes on past a rung (asha)."
+        3.0, gt=1, description="One in this number of trials continues after a rung (asha)."
     )
     sampler: Literal["tpe", "random"] = Field(
-        "tpe", description="Who proposes values: a model of the results so far, or chance."
+        "tpe",
+        description="How values are proposed: from a model of earlier results (tpe) or at random.",
     )
     scheduler: Literal["asha", "fifo"] = Field(
         "asha",
@@ -292,24 +306,28 @@ class Search(Section):
         "(fifo, which a recipe without ranges always has: seeds of one recipe are not stopped).",
     )
     seed: Count = Field(0, ge=0, lt=2**32, description="Seed of the sampler.")
-    workers_per_trial: Count = Field(1, ge=1, description="Processes that train one trial.")
+    workers_per_trial: Count = Field(
+        1, ge=1, description="Number of processes that train one trial."
+    )
     cpus_per_worker: Annotated[Number, BeforeValidator(_one_core)] = Field(
         1.0,
         gt=0,
         le=1024,
-        description="CPU cores of a worker. It computes with as many threads, rounded down, but "
-        "with one at least; on a CPU the figures depend on their number in the last digits.",
+        description="CPU cores of a worker, which computes with that number of threads, rounded "
+        "down, but at least one; on a CPU, the last digits of the figures depend on it.",
     )
     gpus_per_worker: Annotated[Number | None, AfterValidator(_whole_above_one)] = Field(
         None,
         ge=0,
-        description="GPUs of a worker, below 1 a share of one; null is one where there are any.",
+        description="GPUs of a worker, below 1 a share of one; null is one if there are any.",
     )
     concurrent: Count | None = Field(
-        None, ge=1, description="Most trials at once; null is what the cluster has room for."
+        None,
+        ge=1,
+        description="Largest number of trials at once; null is as many as fit on the cluster.",
     )
     confirm: Annotated[Confirm | None, BeforeValidator(_confirm)] = Field(
-        None, description="Train the best configurations again after the search; null is not to."
+        None, description="Train the best configurations again after the search; null does not."
     )
     warm_start: Annotated[tuple[str, ...], BeforeValidator(_run_folders)] = Field(
         (), description="Run folders of earlier searches whose trials the sampler learns from."
@@ -317,8 +335,8 @@ class Search(Section):
     hang_timeout: Number | None = Field(
         None,
         gt=0,
-        description="Seconds without a sign of a trial after which it is given up; null is ten "
-        "times the longest pause of the search so far, and at least 120.",
+        description="Seconds without a sign of life after which a trial is stopped as failed; null "
+        "is ten times the longest pause of the search so far, and at least 120.",
     )
 
     @property

@@ -1,6 +1,6 @@
-"""Settings as somebody wrote them: in a file, in its mini section, or with --set.
+"""Settings as they were given: in a file, in its mini section, or with --set.
 
-Here keys are checked, values not yet. Problems are collected as lines of text.
+This module checks keys; values are checked later. Problems are collected as lines of text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TOP_KEYS = ("name", *SECTIONS, "mini")
 
 @dataclass(frozen=True)
 class Setting:
-    """One value, and where it comes from.
+    """One value, and where it is from.
 
     `where` is `FILE, line N` or `--set KEY=VALUE`; `label` the dotted key there, `mini.` included.
     """
@@ -65,10 +65,10 @@ def read_overrides(overrides: Iterable[str]) -> tuple[Settings, list[str]]:
         where = f"--set {override}"
         key, equals, value = (part.strip() for part in override.partition("="))
         if not equals:
-            problems.append(f"{where}: is no setting; write --set KEY=VALUE")
+            problems.append(f"{where}: is not a setting; write --set KEY=VALUE")
             continue
         try:
-            # A --set has but one line, and its number would tell nothing.
+            # An override has only one line, so its number is left out.
             settings[key] = Setting(where, key, _parsed(value, f"{where}: ", drop="line 1: "))
         except RecipeError as error:
             problems.append(str(error))
@@ -139,7 +139,7 @@ def _text_of(path: Path) -> str:
 
 
 def _parsed(text: str, source: str, drop: str = "") -> Entry:
-    """The YAML of a text; errors begin with `source` in place of `drop`."""
+    """The YAML of a text; its errors begin with `source`, which replaces `drop`."""
     try:
         return read_yaml(text)
     except RecipeError as error:
@@ -178,7 +178,7 @@ def _add_betas(settings: Settings, betas: Setting, problems: list[str]) -> None:
     """Make beta1 and beta2 of the list `betas` that recipes had before."""
     try:
         if "training.beta1" in settings or "training.beta2" in settings:
-            raise RecipeError("is what beta1 and beta2 were called", "give these two only")
+            raise RecipeError("is the old form of beta1 and beta2", "give these two only")
         split_betas(betas.entry.plain())
     except RecipeError as error:
         problems.append(betas.problem(error))
@@ -193,7 +193,7 @@ def _unknown(setting: Setting, section: str, name: str, schema: Schema) -> str:
         return setting.problem(
             RecipeError(f'unknown section "{section}"', allowed(section, schema.sections))
         )
-    # Of the top keys only mini can be unknown by its own name: within mini.
+    # A known top-level key is unknown in one case: mini within mini.
     top_keys = [key for key in _TOP_KEYS if key != name]
     here = schema.sections[section].model_fields if section else top_keys
     everywhere = {key.rpartition(".")[2] for key in schema.fields}
@@ -206,4 +206,4 @@ def _unknown(setting: Setting, section: str, name: str, schema: Schema) -> str:
 
 
 def _not_a_section(setting: Setting) -> str:
-    return setting.problem(RecipeError("must hold keys and values of its own"))
+    return setting.problem(RecipeError("must be a mapping of keys to values"))

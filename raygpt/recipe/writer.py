@@ -22,7 +22,7 @@ def recipe_to_yaml(recipe: Recipe) -> str:
 
 
 def settings_to_yaml(settings: Mapping[str, Any]) -> str:
-    """Settings by dotted name, values or ranges, as a file with a line for each."""
+    """Settings by dotted name, values or ranges, as YAML with a line for each."""
     document = {
         key: {name: _plain(v) for name, v in value.items()} if isinstance(value, dict) else value
         for key, value in nested(settings).items()
@@ -53,5 +53,5 @@ def _plain(value: Any) -> Any:
 
 
 def _write_null(representer: Any, _: None) -> Any:
-    # ruamel writes nothing for None, which reads as if a value had been forgotten.
+    # ruamel writes nothing for None, which looks like a forgotten value.
     return representer.represent_scalar("tag:yaml.org,2002:null", "null")

@@ -1,6 +1,6 @@
-"""YAML with the line and the wording of every value, and nothing in it but plain data.
+"""YAML read with the line and the text of every value; only plain data is accepted.
 
-The text is only composed to nodes: no constructor runs, so no tag can make an object.
+The text is composed to nodes only: no constructor runs, so no tag can make an object.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _LONGEST_QUOTE = 80
 class Entry:
     """One value of a YAML text.
 
-    `value` is a scalar, a list of entries, or a dict of entries by key; `line` counts from 1 and
-    is that of the key where there is one; `text` is the value as it was written, in one line.
+    `value` is a scalar, a list of entries, or a dict of entries by key; `line`, counted from 1, is
+    the line of its key if it has one; `text` is the value as it was written, in one line.
     """
 
     value: Any
@@ -43,7 +43,7 @@ class Entry:
         return self.value
 
     def quote(self) -> str:
-        """The wording, short enough for a message."""
+        """The value as it was written, short enough for a message."""
         text = self.text or "nothing"
         return text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 1] + "…"
 
@@ -52,7 +52,7 @@ def read_yaml(text: str) -> Entry:
     """The one document of a YAML 1.2 text.
 
     Raises RecipeError, a line for each problem, on broken syntax, duplicate keys, aliases and
-    tags. Its lines begin with `line N: `, for the caller to say of which text.
+    tags. Its lines begin with `line N: `; the caller adds the name of the file.
     """
     try:
         root = YAML(typ="safe", pure=True).compose(text)
@@ -73,19 +73,19 @@ def read_yaml(text: str) -> Entry:
 
 
 def _problems(node: Node, path: str, line: int, seen: set[int]) -> Iterator[str]:
-    """What composes but is refused, before anything is made of it.
+    """What is wrong with YAML that composes.
 
-    `path` is the dotted key of the node and `line` that key's: an aliased node has the line of
-    its anchor.
+    `path` is the dotted key of the node and `line` the key's line, because an alias has the line
+    of its anchor.
     """
     place = f"line {line}: {path}{': ' if path else ''}"
     if id(node) in seen:
-        yield f"{place}takes the value of an anchor (&) again; write it out instead"
+        yield f"{place}is a YAML alias of an anchor (&); write the value out instead"
         return
     seen.add(id(node))
     if str(node.tag) not in _PLAIN:
         tag = str(node.tag).replace("tag:yaml.org,2002:", "!!")
-        yield f"{place}the tag {tag} is refused; only plain values may stand here"
+        yield f"{place}the tag {tag} is refused; only plain values are allowed"
     if isinstance(node, SequenceNode):
         for child in node.value:
             yield from _problems(child, path, line, seen)
@@ -98,7 +98,7 @@ def _problems(node: Node, path: str, line: int, seen: set[int]) -> Iterator[str]
                 continue
             inner = f"{path}.{key.value}" if path else key.value
             if key.value in lines:
-                again = f"stands twice (given {_entry(value).quote()})"
+                again = f"is given twice (given {_entry(value).quote()})"
                 yield f"line {line}: {inner}: {again}; first on line {lines[key.value]}"
             lines.setdefault(key.value, line)
             yield from _problems(key, inner, line, seen)
@@ -118,15 +118,15 @@ def _entry(node: Node, line: int | None = None) -> Entry:
 
 
 def _scalar(node: ScalarNode) -> Any:
-    """The Python value of a scalar; what reads as no number or boolean stays text."""
+    """The Python value of a scalar; what is not a number or a boolean stays text."""
     kind = str(node.tag).rpartition(":")[2]
     if kind == "null":
         return None
     if kind == "bool" and node.value.lower() in ("true", "false"):
         return node.value.lower() == "true"
     if kind in ("int", "float"):
-        # Hexadecimal and octal numbers, and ints of thousands of digits, stay text; the
-        # parsers of the fields then refuse them.
+        # Hexadecimal and octal numbers, and ints of thousands of digits, stay text, which the
+        # parsers of the fields refuse.
         for number in (int, float):
             try:
                 return number(node.value)

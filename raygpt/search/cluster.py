@@ -22,6 +22,9 @@ os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "3600"
 import psutil
 import ray
 import torch
+from ray._private.authentication.authentication_token_setup import (
+    maybe_enable_token_auth_if_token_available,
+)
 from ray._private.utils import read_ray_address
 
 from raygpt.errors import UserError
@@ -55,6 +58,9 @@ def join_running_cluster() -> bool:
     address = os.environ.get("RAY_ADDRESS") or read_ray_address()
     if not address or address == "local":
         return False
+    # Ray itself does this for the address "auto" only; a cluster that `ray start` starts after any
+    # search on this machine asks for the token that the search has made.
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
     except (ConnectionError, RuntimeError) as error:

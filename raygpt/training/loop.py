@@ -93,7 +93,7 @@ class TrainingRun:
             self.averaged = averaged(self.learner.model)
         self._trunk: dict[str, Any] | None = None
         """The state before the cooldown that is being trained."""
-        self._meter = Meter(self.tokens_per_step, self.device)
+        self._meter = Meter(recipe, self.device)
         self._divergence = DivergenceCheck(dataset.vocab_size, self._place)
         self._last_loss: HostCopy | None = None
 

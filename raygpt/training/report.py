@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from raygpt.recipe import budget
+from raygpt.recipe.schema import Recipe
 from raygpt.training.segments import RungMetric
 
 
@@ -53,8 +55,8 @@ class Meter:
     Sums stay on the device; only a report brings them to the host.
     """
 
-    def __init__(self, tokens_per_step: int, device: torch.device):
-        self.tokens_per_step = tokens_per_step
+    def __init__(self, recipe: Recipe, device: torch.device):
+        self.tokens_per_step = budget.tokens_per_step(recipe)
         self.device = device
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.loss_steps = 0

@@ -40,11 +40,12 @@ class Learner:
         # Weights are drawn on the CPU, so that every kind of device starts from the same ones.
         seed_generators(torch.device("cpu"), recipe.training.seed)
         self.model = build_model(recipe, vocab_size).to(device)
-        self.optimizer = make_optimizer(self.model, recipe.training)
         self.autocast = autocast(device, recipe.training.precision)
         self.forward = torch.compile(self.model) if recipe.model.compile else self.model
-        """Maps tokens_BT to logits_BTV, compiled where the recipe says so."""
+        """Maps tokens_BT to logits_BTV, compiled if the recipe says so."""
         self._synchronised = parallel.synchronised(self.forward)
+        # Made last: workers that share out the weights replace the model's parameters.
+        self.optimizer = make_optimizer(self.model, recipe.training)
         self.learning_rate = recipe.training.learning_rate
         """The schedule's rate at the last step."""
 

@@ -9,7 +9,7 @@ from raygpt.errors import UserError
 
 
 def direct_weights(model, tokens):
-    """(layers, heads, time, time) by the plain formula, of what the model's own forward computes.
+    """(layers, heads, time, time) by the plain formula, from the inputs of a forward pass.
 
     With them each layer's output is computed as well, and must be what the model has.
     """
@@ -93,13 +93,13 @@ def test_the_size_of_chunks_changes_no_result(gpt_of, windows_of, queries_at_onc
     assert other.histogram["share"].to_numpy() == pytest.approx(shares, rel=1e-4, abs=1e-7)
 
 
-def test_no_more_windows_are_looked_at_than_there_are(gpt_of, windows_of):
+def test_there_may_be_fewer_windows_than_asked_for(gpt_of, windows_of):
     assert attention_distances(gpt_of(), windows_of(count=2), n_windows=9).windows == 2
 
 
 def model_with_heads_made_by_hand(gpt_of, context):
-    """In its one layer head 0 looks at the token before, head 1 at itself, head 2 everywhere alike,
-    and head 3 at the first token.
+    """One layer: head 0 attends to the token before, head 1 to the token itself, head 2 evenly to
+    all tokens, and head 3 to the first token.
     """
     model = gpt_of(context=context, d_model=4 * context, n_layers=1, n_heads=4)
     attention = model.blocks[0].attention
@@ -107,22 +107,22 @@ def model_with_heads_made_by_hand(gpt_of, context):
         for parameter in model.parameters():
             parameter.zero_()
         model.blocks[0].attention_norm.weight.fill_(1)
-        # The residual stream says nothing but the position, one number for each.
+        # The residual stream holds the position only, as a one-hot vector.
         model.position_embedding.weight.copy_(torch.eye(context, 4 * context))
         query, key, _ = attention.qkv.weight.view(3, 4, context, 4 * context)
         query[0, :-1, 1:context] = 100 * torch.eye(context - 1)
         query[1, :, :context] = 100 * torch.eye(context)
         key[:, :, :context] = torch.eye(context)
-        # The norm takes away as much from one position as from the other; the bias is constant.
+        # The norm changes all positions alike; the bias is constant.
         attention.qkv.bias.view(3, 4, context)[0, 3, 0] = 100
     return model
 
 
-def test_heads_made_by_hand_look_where_they_should(gpt_of, windows_of):
+def test_heads_made_by_hand_attend_where_they_should(gpt_of, windows_of):
     context = 16
     model = model_with_heads_made_by_hand(gpt_of, context)
     found = attention_distances(model, windows_of(context))
-    # The first token has none before it, and looks at itself; position p may see p + 1 tokens.
+    # The first token attends to itself; p + 1 tokens are visible to position p.
     before = (context - 1) / context
     mean_position = (context - 1) / 2
     assert found.heads["mean_distance"].to_numpy() == pytest.approx(
@@ -140,7 +140,7 @@ def test_heads_made_by_hand_look_where_they_should(gpt_of, windows_of):
     assert shares[3] == pytest.approx(np.array([1, 1, 2, 4, 8]) / context, abs=1e-4)
 
 
-def test_dropout_is_off_meanwhile_and_the_model_left_as_it_was(gpt_of, windows_of, tokenizer):
+def test_dropout_is_off_during_analysis_and_the_models_mode_restored(gpt_of, windows_of, tokenizer):
     exact, dropping = gpt_of().eval(), gpt_of(dropout=0.5).train()
     usual, other = (attention_distances(model, windows_of()) for model in (exact, dropping))
     assert usual.heads.equals(other.heads)
@@ -192,7 +192,7 @@ def test_the_table_of_maps_has_a_row_for_every_key_that_a_query_may_see(gpt_of, 
         assert (row.query_token, row.key_token) == (maps.tokens[row.query], maps.tokens[row.key])
 
 
-def test_tokens_that_are_no_text_by_themselves_are_shown_as_bytes(gpt_of, tokenizer):
+def test_tokens_that_are_not_utf8_by_themselves_are_shown_as_bytes(gpt_of, tokenizer):
     assert attention_maps(gpt_of(), tokenizer, "東").tokens == ["\\xe6", "\\x9d", "\\xb1"]
 
 

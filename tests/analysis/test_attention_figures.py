@@ -34,7 +34,7 @@ def maps(gpt_of, tokenizer):
 
 
 def as_drawn(figure):
-    """The figure as a browser gets it, but for the encoding of arrays."""
+    """The figure as a browser gets it, except for the encoding of arrays."""
     return json.loads(json.dumps(figure.to_plotly_json(), default=lambda array: array.tolist()))
 
 
@@ -53,13 +53,13 @@ def test_a_heat_map_has_the_means_of_every_model_in_one_scale(distances):
         assert heat_map.coloraxis == "coloraxis"
     longest = max(each.heads["mean_distance"].max() for each in distances.values())
     scale = figure.layout.coloraxis
-    # What tells nothing is in its middle.
+    # Even attention has the colour in the middle.
     assert (scale.cmin, scale.cmax) == (0, max(longest, 2 * 15 / 4))
     assert "3.8" in figure.layout.title.subtitle.text  # (16 - 1) / 4
 
 
 def shown_at(figure, step):
-    """The data as it is once the slider is there: a list of traces."""
+    """The data after the slider has been moved to a step: a list of traces."""
     drawn = as_drawn(figure)
     if step:
         values, traces = drawn["layout"]["sliders"][0]["steps"][step]["args"]
@@ -106,7 +106,7 @@ def test_maps_are_those_of_the_head_that_the_slider_is_at(maps):
                 assert np.isnan(z).all()
 
 
-def test_tokens_stand_at_maps_as_they_are(maps):
+def test_the_axes_of_maps_are_labelled_with_the_tokens(maps):
     figure = attention_map_figure(maps)
     for axis in (figure.layout.xaxis, figure.layout.yaxis, figure.layout.xaxis2):
         assert list(axis.tickvals) == list(range(len(axis.ticktext)))

@@ -88,7 +88,7 @@ def test_windows_beyond_the_end_are_refused():
 @pytest.mark.parametrize(("length", "wanted"), [(10, 1000), (1000, 9), (0, 10)])
 def test_less_than_one_window_is_refused(length, wanted):
     stream = counting_stream(length) if length else TokenStream([])
-    with pytest.raises(UserError, match=r"train tokens .* data\.context is 10"):
+    with pytest.raises(UserError, match=r"training set has too few tokens .* data\.context = 10"):
         TrainingBatches(stream, 10, wanted, seed=0)
-    with pytest.raises(UserError, match=r"validation tokens .* data\.context is 10"):
+    with pytest.raises(UserError, match=r"validation set has too few tokens .*data\.context = 10"):
         validation_windows(stream, 10, wanted)

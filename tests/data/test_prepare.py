@@ -1,6 +1,7 @@
 import hashlib
 import json
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -28,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def texts():
-    """Different ones, and not short."""
+    """Different texts, none of them too short."""
     words = random.Random(0)
     pool = ["river", "town", "naïve", "ocean", "1815", "日本", "of", "the", "and", "Königsberg"]
     return [f"{n}: " + " ".join(words.choices(pool, k=words.randint(3, 60))) for n in range(1000)]
@@ -48,7 +49,7 @@ def corpus(texts, tmp_path_factory):
 
 @pytest.fixture(autouse=True, scope="module")
 def small_parts():
-    """So that a small corpus has many."""
+    """Small parts, so that a small corpus has many."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jsonl, "PART_BYTES", PART_BYTES)
         yield
@@ -275,7 +276,7 @@ def test_a_damaged_shard_is_found_and_made_again(corpus, whole, tmp_path, harm):
     assert (folder / "00004.tokens").stat().st_mtime_ns == modified
 
 
-def test_a_damaged_shard_that_nobody_wants_is_left_alone(corpus, whole, tmp_path):
+def test_a_damaged_shard_that_is_not_needed_is_left_alone(corpus, whole, tmp_path):
     shutil.copytree(whole.folder, folder := tmp_path / whole.folder.name)
     last = max(folder.glob("*.tokens"))
     last.write_bytes(b"")
@@ -288,7 +289,7 @@ def test_a_shard_that_cannot_be_made_again_is_refused(corpus, whole, tmp_path):
     manifest = json.loads((folder / "manifest.json").read_bytes())
     manifest["shards"][2]["sha256"] = "0" * 64
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match=r"no longer gives what it held. Delete the folder"):
+    with pytest.raises(UserError, match=r"no longer has its text. Delete the folder"):
         made(corpus, tmp_path)
 
 
@@ -320,16 +321,18 @@ def test_a_cache_that_cannot_be_written_stays_usable(corpus, whole, tmp_path):
     assert contents(made(corpus, tmp_path).folder) == contents(whole.folder)
 
 
-@pytest.mark.parametrize(("fraction", "split", "change"), [(1e-9, "validation", "Raise")])
-def test_a_split_without_documents_is_refused(corpus, tmp_path, fraction, split, change):
-    with pytest.raises(
-        UserError, match=rf"{split} split .*data\.validation_fraction.* {change} it"
-    ):
-        made(corpus, tmp_path, tokenizer="gpt2", validation_fraction=fraction)
+@pytest.mark.parametrize("tokenizer", ["gpt2", "bpe-300"])
+def test_a_split_without_documents_is_refused(corpus, tmp_path, tokenizer):
+    with pytest.raises(UserError, match=r"none into the validation set") as caught:
+        made(corpus, tmp_path, tokenizer=tokenizer, validation_fraction=1e-9)
+    assert "All 1000 documents" in str(caught.value)
+    fraction = float(re.search(r"--set data\.validation_fraction=(\S+)", str(caught.value))[1])
+    held_out = made(corpus, tmp_path, tokenizer=tokenizer, validation_fraction=fraction, context=8)
+    assert held_out.count("validation", "documents") == 1
 
 
 def test_a_corpus_of_short_documents_is_refused_and_says_why(corpus, tmp_path):
-    with pytest.raises(UserError, match=r"\(1120 more are shorter than data\.min_document_bytes\)"):
+    with pytest.raises(UserError, match=r"All 1120 documents .*data\.min_document_bytes = 1000000"):
         made(corpus, tmp_path, tokenizer="gpt2", min_document_bytes=10**6)
 
 
@@ -367,11 +370,11 @@ def test_a_tokenizer_that_cannot_be_made_again_is_refused(corpus, whole, tmp_pat
     shutil.copytree(whole.folder, folder := tmp_path / whole.folder.name)
     manifest = json.loads((folder / "manifest.json").read_bytes())
     (folder / "manifest.json").write_text(json.dumps(manifest | {"tokenizer_sha256": "0" * 64}))
-    with pytest.raises(UserError, match=r"no longer gives what it was.* Delete the folder"):
+    with pytest.raises(UserError, match=r"no longer yields the same one.* Delete the folder"):
         made(corpus, tmp_path)
 
 
-def test_to_mend_a_shard_no_more_is_read_than_that(corpus, whole, tmp_path, monkeypatch):
+def test_to_mend_a_shard_the_corpus_is_read_only_up_to_it(corpus, whole, tmp_path, monkeypatch):
     shutil.copytree(whole.folder, folder := tmp_path / whole.folder.name)
     (folder / "00001.tokens").write_bytes(b"")
     read = []

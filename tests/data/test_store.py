@@ -89,7 +89,7 @@ def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def test_files_come_back_as_they_went(uri):
+def test_files_are_read_as_they_were_written(uri):
     store = Store(uri, "folder")
     assert store.read("a/b") is None
     store.write("a/b", b"content")
@@ -97,7 +97,7 @@ def test_files_come_back_as_they_went(uri):
     assert Store(uri, "other").read("a/b") is None
 
 
-def test_what_one_machine_made_the_others_take(machine):
+def test_machines_take_what_another_one_made(machine):
     first, made = machine("one", 10**9)
     assert made > 5
     second, made = machine("two", 10**9)
@@ -105,7 +105,7 @@ def test_what_one_machine_made_the_others_take(machine):
     assert contents(second.folder) == contents(first.folder)
 
 
-def test_no_more_is_taken_than_is_needed_and_more_is_added(machine):
+def test_only_needed_shards_are_taken_and_further_ones_are_added(machine):
     machine("one", 3000)
     few, made = machine("two", 1)
     assert made == 0
@@ -115,7 +115,7 @@ def test_no_more_is_taken_than_is_needed_and_more_is_added(machine):
     all_of_it, made = machine("one", 10**9)
     assert made == 0
     assert all_of_it.manifest["exhausted"]
-    # One that has less than the store does not take from it what is there.
+    # The store still has all shards.
     machine("two", 1)
     assert machine("three", 10**9)[1] == 0
 
@@ -149,7 +149,7 @@ def test_what_is_lost_here_comes_from_the_store(machine):
     ["s3://bucket/x?endpoint_override=127.0.0.1:9&scheme=http&region=x", "nowhere://bucket/x"],
     ids=["nobody answers", "no such kind"],
 )
-def test_a_store_that_cannot_be_had_is_one_message(uri, corpus, monkeypatch):
+def test_a_store_that_cannot_be_reached_is_one_message(uri, corpus, monkeypatch):
     for name, value in KEY.items():
         monkeypatch.setenv(name, value)
     data = Data(corpus=corpus, tokenizer="bpe-280", min_document_bytes=10, cache=uri)
@@ -170,7 +170,7 @@ def test_a_store_gets_what_is_here_already(machine, uri, monkeypatch):
         refusing.setattr(Store, "write", refuse)
         with pytest.raises(UserError, match="it refuses"):
             machine("one", 10**9)
-    # It refused before anything long was begun.
+    # It refused before the long part.
     assert not list(Path(os.environ["RAYGPT_CACHE"]).glob("*/*.tokens"))
     with monkeypatch.context() as silent:
         silent.setattr(Store, "write", lambda *_: None)
@@ -203,7 +203,7 @@ def test_a_machine_that_is_lost_has_sent_most_of_it(machine, monkeypatch):
     assert made == len(whole.shards) - 6
 
 
-def test_what_is_mended_from_the_store_shortens_nothing(machine):
+def test_a_shard_mended_from_the_store_shortens_no_folder(machine):
     first, _ = machine("one", 10**9)
     before = contents(first.folder)
     (first.folder / "00000.tokens").write_bytes(b"damaged")
@@ -211,11 +211,11 @@ def test_what_is_mended_from_the_store_shortens_nothing(machine):
     assert contents(first.folder) == before
 
 
-def test_who_comes_last_with_less_takes_nothing_back(machine, uri, monkeypatch):
+def test_a_machine_with_fewer_shards_does_not_overwrite_the_manifest(machine, uri, monkeypatch):
     few, _ = machine("one", 1)
     stored = Store(uri, few.folder.name)
     whole, _ = machine("two", 10**9)
-    # One that had looked before the others wrote.
+    # A machine that had read the manifest before the others wrote.
     outdated = iter([None])
     now = shards.manifest_in
     monkeypatch.setattr(shards, "manifest_in", lambda source: next(outdated, now(source)))

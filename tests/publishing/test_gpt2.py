@@ -29,7 +29,7 @@ def trained(trained_run):
 
 @pytest.fixture(scope="module")
 def exported(trained, tmp_path_factory):
-    """Model and tokenizer, as anybody loads them."""
+    """Model and tokenizer, loaded by transformers."""
     folder = tmp_path_factory.mktemp("exported")
     trained.tokenizer.save(folder)
     tokenizer_to_transformers(folder, CONTEXT).save_pretrained(folder)
@@ -53,7 +53,7 @@ def test_the_logits_are_raygpts_own(trained, exported):
 
 
 def test_every_parameter_counts(trained):
-    """Biases and gains too, which training has hardly moved here."""
+    """Biases and gains too, which training has hardly changed here."""
     shape = Model(d_model=24, n_layers=3, n_heads=4, dropout=0.1)
     torch.manual_seed(0)
     gpt = GPT(shape, 300, CONTEXT).eval()
@@ -123,7 +123,7 @@ def test_gpt2s_own_tokenizer_gives_the_same_ids(tmp_path):
         assert theirs(text)["input_ids"] == ours.encode(text).tolist()
 
 
-def test_generate_goes_on_with_a_text(exported):
+def test_generate_continues_a_text(exported):
     model, tokenizer = exported
     inputs = tokenizer(f"{END_OF_DOCUMENT}The", return_tensors="pt")
     ids = model.generate(**inputs, do_sample=False, max_length=CONTEXT, pad_token_id=299)

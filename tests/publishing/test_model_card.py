@@ -95,12 +95,12 @@ def search(tmp_path):
     return run
 
 
-def test_the_best_of_a_search_was_lucky_too(search, trained, tmp_path):
+def test_the_card_of_a_searchs_best_trial_warns_of_selection(search, trained, tmp_path):
     found = find_checkpoint(tmp_path)
     card = model_card("x", trained, found)
     assert f"It is trial 0001 of the search `{tmp_path.name}`, the best of 3 trials." in card
     assert "the best of 3 by this figure, with one seed each" in card
-    assert "The run was made with" not in card  # which nobody has written down
+    assert "The run was made with" not in card  # the folder does not say
     other = dataclasses.replace(found, trial={**found.trial, "trial_id": "0000"})
     assert "trial 0000 of the search" in model_card("x", trained, other)
     assert ", one of 3 trials." in model_card("x", trained, other)

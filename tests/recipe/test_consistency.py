@@ -22,7 +22,7 @@ def clash(**given):
     return keys[0], message
 
 
-def test_what_cannot_stand_together():
+def test_contradictions():
     assert clash(model={"d_model": 770}) == (
         "model.d_model",
         "d_model 770 is not divisible by n_heads 8",
@@ -34,7 +34,7 @@ def test_what_cannot_stand_together():
     assert "two rungs" in clash(tokens="2560K", search={"rungs": ["1/2", "0.51", 1]})[1]
 
 
-def test_what_just_fits():
+def test_limits_that_are_no_contradiction():
     recipe(batch_tokens=512, tokens="1M")
     recipe(tokens="256K", search={"rungs": [1]})
     recipe(warmup="1/3")

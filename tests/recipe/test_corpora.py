@@ -26,7 +26,7 @@ def test_a_corpus_name_in_its_parts(name, parts):
 @pytest.mark.parametrize(
     "name", ["", "samples", "wiki", "wikipedia:", "hub:a", "hub:a/b:", "dump: "]
 )
-def test_what_is_no_corpus(name):
+def test_invalid_corpus_names(name):
     assert parse_corpus(name) is None
 
 

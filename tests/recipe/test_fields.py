@@ -18,7 +18,7 @@ from raygpt.recipe.ranges import Choice, Int, LogUniform
 from raygpt.recipe.schema import Recipe
 
 
-def test_values_read_as_their_fields_have_them():
+def test_values_are_converted_to_the_type_of_their_field():
     assert read_value("training.batch_tokens", "256K") == 256_000
     assert read_value("training.report_every", "1/20") == Fraction(1, 20)
     assert read_value("search.concurrent", None) is None
@@ -86,7 +86,7 @@ def test_ranges_refused(key, given, message):
         ("training.batch_tokens", {"choice": ["128K", "256K"], "start": "128000"}, 128_000),
     ],
 )
-def test_where_a_search_sets_out(key, given, start):
+def test_the_first_value_of_a_search(key, given, start):
     found = start_value(key, read_field_range(key, given))
     assert found == start
     assert type(found) is type(start)

@@ -29,7 +29,7 @@ def test_a_recipe_of_the_gpt_is_the_json_that_it_always_was():
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"name": "x"}'])
-def test_what_is_no_recipe(text):
+def test_invalid_texts(text):
     with pytest.raises(ValueError):  # noqa: PT011 (of json or pydantic)
         read_recipe_json(text)
 
@@ -41,14 +41,14 @@ def test_an_own_model_is_read_where_its_file_has_changed(recipe, tmp_path):
     assert read_recipe_json(text) == recipe
 
 
-def test_elsewhere_it_comes_with_the_text_or_from_the_driver(recipe, tmp_path, elsewhere):
+def test_another_process_needs_the_source_or_the_drivers_model(recipe, tmp_path, elsewhere):
     with_source = recipe_to_json(recipe, with_source=True)
     (tmp_path / "my_model.py").unlink()
     assert read_recipe_json(with_source) == recipe
     assert read_recipe_json(recipe_to_json(recipe), recipe.model.own) == recipe
 
 
-def test_elsewhere_the_file_will_do_unless_it_has_changed(recipe, tmp_path, elsewhere):
+def test_another_process_reads_the_file_unless_it_has_changed(recipe, tmp_path, elsewhere):
     text = recipe_to_json(recipe)
     assert read_recipe_json(text) == recipe
     own_model._known.clear()

@@ -45,7 +45,7 @@ def test_counts(given, count):
         *("1e99999999", "9" * 5000, "1e19", 10**400),
     ],
 )
-def test_what_is_no_count(given):
+def test_invalid_counts(given):
     with pytest.raises(RecipeError, match="must be"):
         parse_count(given)
 
@@ -69,7 +69,7 @@ def test_fractions_are_exact(given, fraction):
 
 
 @pytest.mark.parametrize("given", [True, None, "1/0", "a/b", "1//3", "1M", math.inf, [], "1/3/5"])
-def test_what_is_no_fraction(given):
+def test_invalid_fractions(given):
     with pytest.raises(RecipeError, match="must be a fraction"):
         parse_fraction(given)
 
@@ -86,7 +86,7 @@ def test_numbers(given, number):
 @pytest.mark.parametrize(
     "given", [True, None, "", "x", math.nan, math.inf, "inf", "1e400", 10**400]
 )
-def test_what_is_no_number(given):
+def test_invalid_numbers(given):
     with pytest.raises(RecipeError, match="must be a number"):
         parse_number(given)
 

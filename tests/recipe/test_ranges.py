@@ -47,7 +47,7 @@ def test_a_start_makes_another_range():
         ({"loguniforn": [1, 2]}, 'did you mean "loguniform"'),
         ({"uniform": [0, 1], "int": [0, 1]}, "uniform and int at once"),
         ({"uniform": [0, 1], "setp": 0.1}, 'did you mean "step"'),
-        ({"loguniform": [1, 2], "step": 1}, "no option of loguniform; allowed here: start"),
+        ({"loguniform": [1, 2], "step": 1}, "not an option of loguniform; allowed here: start"),
         ({"uniform": [0.2, 0.1]}, "0.2 is not below 0.1"),
         ({"uniform": [1, 1]}, "1 is not below 1"),
         ({"uniform": [1]}, "takes two bounds"),
@@ -77,12 +77,12 @@ def test_a_start_makes_another_range():
         ({"choice": [1, 2], "start": True}, "cannot start at True"),
     ],
 )
-def test_what_is_no_range(written, message):
+def test_invalid_ranges(written, message):
     with pytest.raises(RecipeError, match=message):
         read_range(written)
 
 
-def test_extremes_are_every_value_of_what_is_short_and_the_ends_of_what_is_long():
+def test_extremes_are_all_values_of_a_short_range_and_the_ends_of_a_long_one():
     assert Choice(("a", "b", "c")).extremes() == ("a", "b", "c")
     assert Int(2, 9, step=3).extremes() == (2, 5, 8)
     assert Int(0, 99).extremes() == tuple(range(100))
@@ -110,7 +110,7 @@ def test_extremes_are_every_value_of_what_is_short_and_the_ends_of_what_is_long(
         (Choice((0.3, 0.1)), 0.3),
     ],
 )
-def test_the_middle_is_a_value_that_can_come_up(found, middle):
+def test_the_middle_is_a_value_of_the_range(found, middle):
     assert found.middle == pytest.approx(middle, rel=1e-12)
     assert found.contains(found.middle)
 

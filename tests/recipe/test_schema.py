@@ -138,14 +138,14 @@ def test_rungs(rungs):
         (Search, {"concurrent": 0}),
     ],
 )
-def test_what_a_section_refuses(section, given):
+def test_invalid_settings(section, given):
     needed = {"tokens": "1M", "learning_rate": 1e-3} if section is Training else {}
     with pytest.raises(ValidationError) as error:
         section(**{**needed, **given})
     assert [place["loc"][0] for place in error.value.errors()] == list(given)
 
 
-def test_recipes_from_before_there_was_beta1_have_betas():
+def test_older_recipes_have_betas():
     older = recipe().model_dump()
     del older["training"]["beta1"], older["training"]["beta2"]
     older["training"]["betas"] = (0.8, 0.99)
@@ -156,7 +156,7 @@ def test_recipes_from_before_there_was_beta1_have_betas():
             recipe(betas=betas)
     with pytest.raises(ValidationError, match="less than 1"):
         recipe(betas=[0.9, 1])
-    with pytest.raises(ValidationError, match="betas is what beta1 and beta2 were called"):
+    with pytest.raises(ValidationError, match="betas is the old form of beta1 and beta2"):
         recipe(betas=[0.9, 0.95], beta2=0.9)
 
 
@@ -165,7 +165,7 @@ def test_trials_are_stopped_unless_all_train_their_whole_budget():
     assert not Search(scheduler="fifo").stops_trials
 
 
-def test_a_worker_has_a_core_in_recipes_from_before_it_was_said():
+def test_older_recipes_have_null_for_one_core():
     assert Search(cpus_per_worker=None) == Search() == Search(cpus_per_worker=1)
 
 
@@ -175,6 +175,6 @@ def test_gpus_of_a_worker(gpus):
 
 
 @pytest.mark.parametrize("name", ["a/b", "", "..", "-x", "a b", "x" * 101, 5])
-def test_names_that_name_no_folder(name):
+def test_names_that_cannot_be_folders(name):
     with pytest.raises(ValidationError):
         Recipe(name=name, training=recipe().training)

@@ -105,7 +105,7 @@ def test_overrides_come_last(search):
 def test_an_override_can_give_what_the_file_lacks(written):
     path = written("training: {tokens: 3G}")
     assert refused(path) == [
-        f"{path}: training.learning_rate: is missing; every recipe needs it: The rate at its peak."
+        f"{path}: training.learning_rate: is missing; every recipe needs it: Peak learning rate."
     ]
     found = load_search_file(path, overrides=["training.learning_rate=1e-3"])
     assert found.single_recipe().training.tokens == 3 * 10**9
@@ -133,7 +133,7 @@ def test_recipe_takes_a_value_for_every_range(search):
         found.recipe({**values, "training.batch_tokens": 100})
 
 
-def test_where_a_search_starts(search):
+def test_the_first_values_of_a_search(search):
     assert load_search_file(search).start_values() == {
         "model.dropout": 0.1,
         "training.batch_tokens": 256_000,
@@ -215,7 +215,7 @@ MISTAKES = [
     ("model: {learning_rate: 1e-3}", "model.learning_rate", "1e-3", '"training.learning_rate"'),
     ("data: {tokens: 5M}", "data.tokens", "5M", '"training.tokens"'),
     ("dropout: 0.1", "dropout", "0.1", '"model.dropout"'),
-    ("model: 768", "model", "768", "keys and values"),
+    ("model: 768", "model", "768", "a mapping of keys"),
     ("model: {d_modle: 64}", "model.d_modle", "64", 'did you mean "d_model"'),
     ("model: {d_model: 770}", "model.d_model", "770", "not divisible by n_heads 8"),
     ("model: {d_model: wide}", "model.d_model", "wide", "whole number"),
@@ -244,7 +244,7 @@ MISTAKES = [
     ("mini: {model: {n_heads: 7}}", "mini.model.n_heads", "7", "not divisible"),
     ("mini: {model: {dropout: 2}}", "mini.model.dropout", "2", "below 1"),
     ("mini: {mini: {}}", "mini.mini", "{}", "allowed here: name, data, model"),
-    ("mini: 3", "mini", "3", "keys and values"),
+    ("mini: 3", "mini", "3", "a mapping of keys"),
     ("x: !!python/object:os.system y", "x", "", "tag !!python/object:os.system is refused"),
 ]
 
@@ -377,7 +377,7 @@ def betas_of(found):
     return training.beta1, training.beta2
 
 
-def test_files_from_before_there_was_beta1_have_betas(written):
+def test_older_files_have_betas(written):
     path = written(BETAS + "mini: {training: {beta2: 0.9}}\n")
     assert betas_of(load_search_file(path)) == (0.8, 0.99)
     assert betas_of(load_search_file(path, "mini")) == (0.8, 0.9)
@@ -395,7 +395,7 @@ def test_files_from_before_there_was_beta1_have_betas(written):
         ("betas: [0.9, 1]", "must be at least 0 and below 1 (given 1)"),
         (
             "betas: [0.9, 0.95], beta1: 0.9",
-            "is what beta1 and beta2 were called (given [0.9, 0.95])",
+            "is the old form of beta1 and beta2 (given [0.9, 0.95])",
         ),
     ],
 )

@@ -9,7 +9,7 @@ def settings_of(path):
     return check_file(read_file(path), path, GPT_SCHEMA)
 
 
-def test_settings_know_where_they_stand(written):
+def test_settings_know_their_file_and_line(written):
     path = written("name: n\ntraining:\n  tokens: 3M\nmini:\n  training: {tokens: 1M}\n")
     settings, mini, problems = settings_of(path)
     assert problems == []
@@ -32,10 +32,10 @@ def test_empty_sections_and_a_byte_order_mark_are_fine(written):
         ("- a", "line 1: is not a recipe (given [a])"),
         ("a: [", "line 1: is not YAML"),
         (b"name: \xff", "not a text in UTF-8 (byte 6)"),
-        ("model: {n_heads: 1, n_heads: 2}", "line 1: model.n_heads: stands twice (given 2)"),
+        ("model: {n_heads: 1, n_heads: 2}", "line 1: model.n_heads: is given twice (given 2)"),
     ],
 )
-def test_files_that_hold_no_recipe(written, text, message):
+def test_files_without_a_recipe(written, text, message):
     path = written(text)
     with pytest.raises(RecipeError) as error:
         read_file(path)
@@ -67,7 +67,7 @@ def test_overrides():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("training.tokens", "is no setting; write --set KEY=VALUE"),
+        ("training.tokens", "is not a setting; write --set KEY=VALUE"),
         ("tokens=2M", 'tokens: unknown key (given 2M); it belongs elsewhere, as "training.tokens"'),
         ("training.tokns=2M", 'did you mean "tokens"'),
         ("trainig.tokens=2M", 'unknown section "trainig" (given 2M); did you mean "training"'),

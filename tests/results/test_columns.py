@@ -1,10 +1,10 @@
 import dataclasses
 
 import pytest
-from raygpt.training.loop import Report
 
 from raygpt.results.columns import HISTORY_COLUMNS, REPORT, RUNG, TRIAL_COLUMNS, Column, copied_from
 from raygpt.results.tables import RunTables, load_results
+from raygpt.training.loop import Report
 
 
 def test_figures_of_reports_have_the_reports_names():

@@ -55,6 +55,7 @@ def test_a_place_that_cannot_be_written_is_one_message(tmp_path):
         replace_file(path, lambda partial: partial.write_text("x"))
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_whole_tables(tmp_path):
     from raygpt.results.tables import RunTables, load_results
 

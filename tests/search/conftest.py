@@ -21,7 +21,7 @@ FIXED = ("model.dropout=0.1", "training.learning_rate=1e-3")
 
 @pytest.fixture
 def make_search(tmp_path):
-    """Makes a search of two ranges, with overrides of its recipe."""
+    """Makes a search file of two ranges, with overrides of its recipe."""
     path = tmp_path / "tiny.yaml"
     path.write_text(RECIPE)
     return lambda *overrides: load_search_file(path, overrides=overrides)
@@ -39,13 +39,13 @@ def without_ranges(make_search):
 
 @pytest.fixture
 def needed():
-    """What a trial takes."""
+    """The resources of a trial."""
     return Placement(workers=1, cpus=1, gpus=0)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Of the run."""
+    """The run folder."""
     folder = tmp_path / "runs" / "tiny"
     folder.mkdir(parents=True)
     return folder
@@ -68,7 +68,7 @@ def begin(tables):
 
 
 def figures(rung=None, bits_per_byte=2.0, tokens=None):
-    """What a trial reports; at a rung, or between two if `rung` is None."""
+    """The metrics of a report; of one between rungs if `rung` is None."""
     tokens = tokens or BUDGETS[rung]
     found = {
         "step": tokens // 256,
@@ -98,7 +98,7 @@ def report():
 
 @pytest.fixture
 def plain():
-    """A console that is no terminal."""
+    """A console that is not a terminal."""
     return Console(file=StringIO(), highlight=False, markup=False, emoji=False)
 
 

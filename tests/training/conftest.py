@@ -31,13 +31,13 @@ SECTIONS = {
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """The models are so small that threads would only wait for each other."""
+    """Small models train slower with several threads."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def recipe_of():
-    """Makes a tiny recipe; a section given replaces what it names."""
+    """Makes a tiny recipe; a given section replaces the settings that it names."""
 
     def make(**sections):
         return Recipe(

@@ -120,7 +120,7 @@ FORWARD = "return self.logits(self.embedding(tokens))"
         ((FORWARD, FORWARD + ".flip(1)"), "is not causal"),
     ],
 )
-def test_what_is_no_language_model_is_one_message(own_recipe, change, message):
+def test_a_class_that_is_no_language_model_is_one_message(own_recipe, change, message):
     assert change[0] in GOOD
     with pytest.raises(UserError, match=f"model.module: MyGPT of .*my_model.py .*{message}"):
         build_model(own_recipe(GOOD.replace(*change)), 300)

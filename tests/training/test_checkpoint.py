@@ -15,9 +15,7 @@ def run(recipe_of, dataset):
     return TrainingRun(recipe, dataset)
 
 
-def test_a_checkpoint_alone_gives_the_model_with_its_recipe_tokenizer_and_data(
-    run, dataset, tmp_path
-):
+def test_a_checkpoint_alone_holds_the_model_its_recipe_tokenizer_and_data(run, dataset, tmp_path):
     for report in run.reports():
         if report.rung == 1:
             run.save(tmp_path)
@@ -29,13 +27,13 @@ def test_a_checkpoint_alone_gives_the_model_with_its_recipe_tokenizer_and_data(
     assert model.recipe == run.recipe
     assert model.tokenizer.files == dataset.tokenizer.files
     assert model.data == dataset.provenance()
-    # The run is back on its trunk, from which it will come to the rung a second time.
+    # The run is back on its trunk, before the step of the rung.
     assert model.tokens == run.step * 64 < report.tokens
     assert model.tokens_trained == report.tokens_trained > model.tokens
     assert not model.finished
 
 
-def test_a_run_that_came_to_its_end_is_finished(run, tmp_path):
+def test_a_run_trained_to_the_end_of_its_budget_is_finished(run, tmp_path):
     *_, last = run.reports()
     run.save(tmp_path)
     model = load_model(tmp_path)
@@ -43,7 +41,9 @@ def test_a_run_that_came_to_its_end_is_finished(run, tmp_path):
     assert (model.tokens, model.tokens_trained) == (last.tokens, last.tokens_trained)
 
 
-def test_a_checkpoint_from_before_they_named_their_origin(run, recipe_of, dataset, tmp_path):
+def test_a_checkpoint_without_origin_can_be_resumed_but_not_loaded_alone(
+    run, recipe_of, dataset, tmp_path
+):
     next(run.reports())
     run.save(tmp_path)
     state = read_state(tmp_path)
@@ -57,7 +57,7 @@ def test_a_checkpoint_from_before_they_named_their_origin(run, recipe_of, datase
     assert str(tmp_path / CHECKPOINT_FILE) in str(e.value)
 
 
-def test_a_checkpoint_of_a_recipe_with_settings_that_are_gone(run, tmp_path):
+def test_a_checkpoint_whose_recipe_has_unknown_settings_is_refused(run, tmp_path):
     run.save(tmp_path)
     state = read_state(tmp_path)
     recipe = state["origin"]["recipe"].replace('"dropout"', '"drop_out"')
@@ -66,7 +66,7 @@ def test_a_checkpoint_of_a_recipe_with_settings_that_are_gone(run, tmp_path):
         load_model(tmp_path)
 
 
-def test_what_is_no_checkpoint_is_one_message(tmp_path):
+def test_a_folder_without_a_readable_checkpoint_is_refused(tmp_path):
     with pytest.raises(UserError, match="no such checkpoint"):
         load_model(tmp_path)
     (tmp_path / CHECKPOINT_FILE).write_bytes(b"PK rubbish")

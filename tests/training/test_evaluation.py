@@ -34,7 +34,7 @@ def score(model, windows, dataset, batch_size=4, context=FLOAT32):
 
 
 class Table(nn.Module):
-    """Predicts the token after each from a table of logits."""
+    """Predicts the next token from a table of logits by the last token."""
 
     def __init__(self, logits):
         super().__init__()
@@ -69,7 +69,7 @@ def by_hand(model, dataset, n_windows):
 
 
 def test_bits_per_byte_is_that_of_the_raw_text(model, dataset, documents):
-    # As many windows as end between two characters, for the sake of decoding.
+    # A number of windows that ends between two characters, so that the tokens can be decoded.
     n_windows = next(
         n
         for n in range(40, 60)
@@ -119,7 +119,7 @@ def test_the_end_of_document_is_neither_scored_nor_counted_as_correct(windows, d
     found = score(Table(logits), windows, dataset)
     assert found.tokens == targets.numel() - ends
     assert found.correct == 0
-    # Its probability is lost to the scored tokens all the same.
+    # The scored tokens lose its probability nevertheless.
     assert found.bits_per_token == pytest.approx(math.log2(299 + math.e))
 
 

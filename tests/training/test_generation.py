@@ -9,7 +9,7 @@ VOCABULARY, CONTEXT, END = 300, 16, 299
 
 @pytest.fixture
 def gpt(recipe_of):
-    """A model that is sure of little, so that the draw decides."""
+    """A model without confident predictions, so that the seed matters."""
     torch.manual_seed(0)
     model = GPT(recipe_of().model, VOCABULARY, CONTEXT).eval()
     with torch.no_grad():
@@ -32,7 +32,7 @@ def test_the_seed_decides_the_tokens(gpt):
 
 
 @pytest.mark.parametrize("how", [{"temperature": 0}, {"top_k": 1}, {"temperature": 1e-300}])
-def test_the_most_probable_token_given_what_the_context_holds(gpt, how):
+def test_the_most_probable_token_follows_from_the_last_context_tokens(gpt, how):
     tokens = drawn(gpt, **how)
     ids = [1, 2, 3, *tokens]
     for place in range(3, len(ids)):
@@ -61,12 +61,12 @@ def test_tokens_are_drawn_by_their_probability(gpt):
             assert abs(found[token] - expected[token]) < 4 * error
 
 
-def test_the_end_of_the_document_is_the_end(gpt):
+def test_the_end_of_the_document_ends_the_text(gpt):
     tokens = drawn(gpt, seed=3)
     place = 10
     assert tokens[place] not in tokens[:place]
     assert drawn(gpt, seed=3, end=tokens[place]) == tokens[:place]
 
 
-def test_more_than_there_are_tokens_is_all_of_them(gpt):
+def test_a_top_k_above_the_vocabulary_draws_among_all_tokens(gpt):
     assert drawn(gpt, top_k=10**6) == drawn(gpt)

@@ -24,7 +24,7 @@ def test_the_default_device_is_a_gpu_where_there_is_one():
 @pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64", reason="reads Linux's x86 flags"
 )
-def test_bf16_support_is_what_the_cpu_says_of_itself():
+def test_bf16_support_matches_the_cpus_flags():
     flags = Path("/proc/cpuinfo").read_text().split()
     assert supports_bf16(CPU) == bool({"avx512_bf16", "amx_bf16"} & set(flags))
 
@@ -35,7 +35,7 @@ def test_the_precision_decides_what_products_are_computed_in():
     assert product_dtype("auto") == (torch.bfloat16 if supports_bf16(CPU) else torch.float32)
 
 
-def test_one_context_serves_again_and_again():
+def test_an_autocast_context_can_be_entered_again():
     context = autocast(CPU, "bf16")
     matrix = torch.ones(4, 4)
     for _ in range(2):

@@ -95,7 +95,9 @@ def test_an_older_checkpoint_is_resumed_where_it_was_with_the_same_figures(older
         assert report == pytest.approx(before, rel=1e-5)
 
 
-def test_a_cooldown_that_is_planned_no_longer_is_left_for_the_state_before_it(older, tokens):
+def test_a_run_in_a_cooldown_that_is_no_longer_planned_resumes_from_the_state_before_it(
+    older, tokens
+):
     """Seeds of one recipe are never stopped, so they are judged in the middle of their run."""
     expected = json.loads((OLDER / "reports.json").read_text())
     unstopped = recipe({"scheduler": "fifo"})

@@ -22,7 +22,7 @@ TIMINGS = ("seconds", "tokens_per_second")
 
 
 def figures(reports):
-    """What the reports say in numbers, without what depends on the clock."""
+    """The figures of the reports, without those that depend on the clock."""
     return [
         {
             name: value
@@ -34,7 +34,7 @@ def figures(reports):
 
 
 def stop_after(run, step, do=lambda: None):
-    """Train up to a step between reports, do something, and break off as Ctrl-C does."""
+    """Train up to a step between reports, do something, and stop as Ctrl-C does."""
 
     def after_step():
         if run.step == step:
@@ -60,7 +60,7 @@ def assert_same_state(one, other):
 
 @pytest.fixture(scope="module")
 def small_dataset(prepare_all, tmp_path_factory):
-    """So few documents that they can be learnt by heart."""
+    """Few enough documents to be memorised."""
     folder = tmp_path_factory.mktemp("small")
     draw = random.Random(1)
     texts = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz ", k=40)) for _ in range(6)]
@@ -70,7 +70,7 @@ def small_dataset(prepare_all, tmp_path_factory):
     return prepare_all(file, "bpe-258", 0.4)
 
 
-def test_a_few_sequences_are_learnt_by_heart(recipe_of, small_dataset):
+def test_a_few_sequences_are_memorised(recipe_of, small_dataset):
     recipe = recipe_of(
         data={"context": 32, "validation_tokens": 32},
         model={"d_model": 32},
@@ -89,7 +89,7 @@ def test_a_few_sequences_are_learnt_by_heart(recipe_of, small_dataset):
     assert reports[-1].train_bits_per_token < 0.2
 
 
-def test_training_on_text_beats_a_guess_and_the_figures_improve(recipe_of, dataset):
+def test_training_on_text_beats_random_guessing_and_the_figures_improve(recipe_of, dataset):
     recipe = recipe_of(training={"tokens": 60 * 64, "learning_rate": 1e-2})
     first, *_, last = [r for r in TrainingRun(recipe, dataset).reports() if r.rung is not None]
     assert last.bits_per_token < first.bits_per_token < math.log2(300)
@@ -100,7 +100,7 @@ def test_training_on_text_beats_a_guess_and_the_figures_improve(recipe_of, datas
 # --- budget and reports ---------------------------------------------------------------------
 
 
-def test_the_budget_is_met_exactly_and_reports_stand_where_they_should(recipe_of, dataset):
+def test_the_budget_is_met_exactly_and_reports_come_at_the_planned_steps(recipe_of, dataset):
     run = TrainingRun(recipe_of(training={"checkpoint_every": "1/2"}), dataset)
     trained = []
     run.model.register_forward_pre_hook(
@@ -117,7 +117,9 @@ def test_the_budget_is_met_exactly_and_reports_stand_where_they_should(recipe_of
     assert list(run.reports()) == []
 
 
-def test_validation_figures_stand_at_rungs_and_are_those_of_the_model(recipe_of, dataset):
+def test_reports_at_rungs_have_the_models_validation_figures_and_others_have_none(
+    recipe_of, dataset
+):
     run = TrainingRun(recipe_of(model={"dropout": 0.3}), dataset)
     names = {"bits_per_byte", "bits_per_token", "next_token_accuracy"}
     for report in run.reports():
@@ -139,7 +141,7 @@ def test_metrics_are_the_figures_by_name(recipe_of, dataset):
     json.dumps(metrics)
 
 
-def test_the_train_loss_is_the_mean_since_the_report_before(recipe_of, dataset):
+def test_the_train_loss_is_the_mean_since_the_last_report(recipe_of, dataset):
     run = TrainingRun(recipe_of(), dataset)
     losses = []
 
@@ -234,7 +236,7 @@ def test_the_micro_batch_does_not_change_the_step(recipe_of, dataset, micro_batc
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")
-def test_a_micro_batch_that_does_not_fit_is_named(recipe_of, dataset):
+def test_a_micro_batch_that_does_not_fit_is_an_error_that_names_a_smaller_one(recipe_of, dataset):
     import resource
 
     training = {"batch_tokens": 4096 * 16, "micro_batch": 4096, "tokens": 4096 * 16}
@@ -256,7 +258,7 @@ def test_a_micro_batch_that_does_not_fit_is_named(recipe_of, dataset):
     assert "--set training.micro_batch=2048" in message
 
 
-def test_other_errors_of_a_step_are_not_taken_for_lack_of_memory(recipe_of, dataset):
+def test_other_errors_of_a_step_are_not_reported_as_lack_of_memory(recipe_of, dataset):
     run = TrainingRun(recipe_of(), dataset)
     run.model.position_embedding = torch.nn.Embedding(16, 8)  # of another width
     with pytest.raises(RuntimeError, match="size of tensor"):
@@ -271,7 +273,7 @@ def test_the_seed_decides_all_numbers(recipe_of, dataset):
         recipe = recipe_of(model={"dropout": 0.2}, training={"seed": seed})
         run = TrainingRun(recipe, dataset)
         initial = run.model.token_embedding.weight.clone()
-        torch.manual_seed(random.getrandbits(32))  # whatever else is drawn from the generator
+        torch.manual_seed(random.getrandbits(32))  # other draws must not matter
         return run, initial, figures(run.reports())
 
     one, initial, reports = train(1)
@@ -287,7 +289,7 @@ def test_the_seed_decides_all_numbers(recipe_of, dataset):
 
 
 @pytest.mark.parametrize(("cpus", "threads"), [(1, 1), (2, 2), (0.5, 1)])
-def test_the_threads_are_the_recipes_whatever_the_machine_has(recipe_of, dataset, cpus, threads):
+def test_the_recipe_decides_the_number_of_threads(recipe_of, dataset, cpus, threads):
     torch.set_num_threads(3)
     try:
         TrainingRun(recipe_of(search={"cpus_per_worker": cpus}), dataset)
@@ -296,12 +298,12 @@ def test_the_threads_are_the_recipes_whatever_the_machine_has(recipe_of, dataset
         torch.set_num_threads(1)
 
 
-def test_dropouts_masks_are_new_at_every_step_and_micro_batch_and_seed(recipe_of, dataset):
+def test_dropout_masks_differ_between_steps_micro_batches_and_seeds(recipe_of, dataset):
     masks = []
     for seed in (0, 1):
         training = {"micro_batch": 2, "seed": seed}
         run = TrainingRun(recipe_of(model={"dropout": 0.5}, training=training), dataset)
-        run.model.eval()  # whatever was done with the model before
+        run.model.eval()  # the run sets the mode itself
         run.model.blocks[0].register_forward_pre_hook(
             lambda block, arguments: masks.append(arguments[0] == 0) if block.training else None
         )
@@ -317,7 +319,9 @@ def test_dropouts_masks_are_new_at_every_step_and_micro_batch_and_seed(recipe_of
 
 
 @pytest.mark.parametrize("at_report", [True, False], ids=["at a report", "between reports"])
-def test_a_resumed_run_goes_on_bit_for_bit(recipe_of, dataset, tmp_path, at_report):
+def test_a_resumed_run_is_identical_to_one_without_interruption(
+    recipe_of, dataset, tmp_path, at_report
+):
     recipe = recipe_of(model={"dropout": 0.2}, training={"micro_batch": 3})
     whole = TrainingRun(recipe, dataset)
     expected = figures(whole.reports())
@@ -340,7 +344,7 @@ def test_a_resumed_run_goes_on_bit_for_bit(recipe_of, dataset, tmp_path, at_repo
     assert_same_state(resumed, whole)
 
 
-def test_a_run_resumed_at_every_report_is_the_same_run(recipe_of, dataset, tmp_path):
+def test_a_run_resumed_at_every_report_gives_the_same_reports(recipe_of, dataset, tmp_path):
     recipe = recipe_of(model={"dropout": 0.2})
     expected = figures(TrainingRun(recipe, dataset).reports())
     found = []
@@ -395,13 +399,13 @@ def test_a_checkpoint_of_another_dataset_is_refused(recipe_of, dataset, small_da
         TrainingRun(recipe, small_dataset).load(tmp_path)
 
 
-def test_what_decides_no_number_may_differ(recipe_of, dataset, tmp_path):
+def test_settings_that_decide_no_number_may_differ(recipe_of, dataset, tmp_path):
     TrainingRun(recipe_of(), dataset).save(tmp_path)
     recipe = recipe_of(search={"trials": 7, "seed": 3}, data={"cache": "/elsewhere"})
     TrainingRun(recipe, dataset).load(tmp_path)
 
 
-def test_a_truncated_checkpoint_is_the_users_to_mend(recipe_of, dataset, tmp_path):
+def test_a_truncated_checkpoint_is_an_error_that_says_what_to_do(recipe_of, dataset, tmp_path):
     run = TrainingRun(recipe_of(), dataset)
     run.save(tmp_path)
     file = tmp_path / CHECKPOINT_FILE
@@ -413,7 +417,7 @@ def test_a_truncated_checkpoint_is_the_users_to_mend(recipe_of, dataset, tmp_pat
         assert str(file) in str(caught.value)
 
 
-def test_an_absent_checkpoint_is_said_to_be_absent(recipe_of, dataset, tmp_path):
+def test_a_missing_checkpoint_is_an_error_that_says_so(recipe_of, dataset, tmp_path):
     with pytest.raises(UserError, match="no such checkpoint"):
         TrainingRun(recipe_of(), dataset).load(tmp_path)
 
@@ -441,7 +445,7 @@ def cooled(recipe_of):
     return recipe_of(model={"dropout": 0.2}, training=HELD, search=COOLED)
 
 
-def test_the_trunk_is_bit_for_bit_what_it_is_without_cooldowns(recipe_of, dataset, cooled):
+def test_the_trunk_is_identical_to_a_run_without_cooldowns(recipe_of, dataset, cooled):
     plain = TrainingRun(
         recipe_of(model={"dropout": 0.2}, training=HELD, search=COOLED | {"rung_metric": "raw"}),
         dataset,
@@ -461,8 +465,10 @@ def test_the_trunk_is_bit_for_bit_what_it_is_without_cooldowns(recipe_of, datase
     assert_same_state(run, plain)
 
 
-def test_a_cooldown_ends_as_a_run_over_the_rungs_budget_does(recipe_of, dataset, cooled):
-    """With the warmup of the full budget, that of a run over 12 steps is as long as theirs."""
+def test_a_cooldown_ends_with_the_figures_of_a_run_over_the_rungs_budget(
+    recipe_of, dataset, cooled
+):
+    """The run over 12 steps has a warmup of as many steps as the full budget's."""
     run = TrainingRun(cooled, dataset)
     rung = next(report for report in run.reports() if report.rung == 1)
     short = {"tokens": 12 * 64, "warmup": 0.15}
@@ -476,7 +482,7 @@ def test_a_cooldown_ends_as_a_run_over_the_rungs_budget_does(recipe_of, dataset,
     assert (rung.tokens, rung.learning_rate) == (last.tokens, last.learning_rate)
 
 
-def test_reports_say_where_they_stand_and_what_was_trained(dataset, cooled):
+def test_reports_give_their_position_and_all_tokens_trained(dataset, cooled):
     run = TrainingRun(cooled, dataset)
     trained = 0
 
@@ -495,7 +501,7 @@ def test_reports_say_where_they_stand_and_what_was_trained(dataset, cooled):
         (7, 12),
         (7, 18),
     ]
-    # The last column: a report at a cooldown's end comes when the run is back on its trunk.
+    # The last column: when the report at the end of a cooldown comes, the run is back on its trunk.
     assert rows == [
         (3, False, None, 3),
         (6, True, 0, 4),
@@ -511,7 +517,7 @@ def test_reports_say_where_they_stand_and_what_was_trained(dataset, cooled):
 
 
 @pytest.mark.parametrize("metric", ["cooldown", "average"])
-def test_a_run_with_rungs_resumed_at_every_report_is_the_same_run(
+def test_a_run_with_rungs_resumed_at_every_report_gives_the_same_reports(
     recipe_of, dataset, tmp_path, metric
 ):
     search = COOLED | {"rung_metric": metric}
@@ -529,7 +535,9 @@ def test_a_run_with_rungs_resumed_at_every_report_is_the_same_run(
 
 
 @pytest.mark.parametrize("step", [4, 5, 6, 7, 8])
-def test_a_run_saved_within_a_segment_goes_on_bit_for_bit(dataset, tmp_path, cooled, step):
+def test_a_run_saved_within_a_segment_resumes_with_identical_figures(
+    dataset, tmp_path, cooled, step
+):
     whole = TrainingRun(cooled, dataset)
     expected = figures(whole.reports())
     broken = TrainingRun(cooled, dataset)
@@ -541,8 +549,8 @@ def test_a_run_saved_within_a_segment_goes_on_bit_for_bit(dataset, tmp_path, coo
     assert_same_state(resumed, whole)
 
 
-def test_a_snapshot_in_the_hosts_memory_serves_as_well(dataset, cooled, monkeypatch):
-    """What a device without room does, tried on a CPU as far as that goes."""
+def test_a_snapshot_in_the_hosts_memory_gives_the_same_figures(dataset, cooled, monkeypatch):
+    """As on a device without free memory, here on a CPU."""
     expected = figures(TrainingRun(cooled, dataset).reports())
     asked = []
     monkeypatch.setattr(
@@ -555,7 +563,7 @@ def test_a_snapshot_in_the_hosts_memory_serves_as_well(dataset, cooled, monkeypa
     assert 12 * parameters < asked[0] < 12.1 * parameters
 
 
-def test_averaged_weights_are_judged_at_rungs_and_left_alone_otherwise(recipe_of, dataset):
+def test_averaged_weights_are_judged_at_rungs_and_do_not_change_training(recipe_of, dataset):
     search = COOLED | {"rung_metric": "average"}
     run = TrainingRun(recipe_of(training=HELD, search=search), dataset)
     weights = []
@@ -577,7 +585,7 @@ def test_averaged_weights_are_judged_at_rungs_and_left_alone_otherwise(recipe_of
     assert rungs[1].bits_per_byte != raw[1].bits_per_byte
 
 
-def test_all_metrics_can_be_taken_along_one_run(recipe_of, dataset, cooled):
+def test_all_metrics_can_be_measured_in_one_run(recipe_of, dataset, cooled):
     metrics = ("raw", "average", "cooldown")
     together = [
         (report.rung, report.rung_metric, report.bits_per_byte)
@@ -595,24 +603,24 @@ def test_all_metrics_can_be_taken_along_one_run(recipe_of, dataset, cooled):
 # --- divergence -----------------------------------------------------------------------------
 
 
-def test_an_absurd_learning_rate_diverges_at_its_first_sign(recipe_of, dataset):
+def test_a_loss_that_is_nan_ends_the_run_within_two_steps(recipe_of, dataset):
     recipe = recipe_of(training={"learning_rate": 1e30, "warmup": 0.0})
     run = TrainingRun(recipe, dataset)
     with pytest.raises(TrainingDiverged, match=r"training loss is nan at \d+ tokens"):
         list(run.reports())
-    # The first step ruins the weights, the second shows it, and the third has looked.
+    # The first step ruins the weights, the second has the loss, and the third checks it.
     assert run.step <= 2
 
 
-def test_weights_ruined_by_the_last_step_alone_are_seen(recipe_of, dataset):
-    # The only step has a finite loss; what it leaves behind has none.
+def test_weights_ruined_by_the_last_step_alone_are_noticed(recipe_of, dataset):
+    # The only step has a finite loss; the weights after it do not.
     training = {"learning_rate": 1e30, "warmup": 0.0, "tokens": 64}
     run = TrainingRun(recipe_of(training=training, search={"rungs": [1]}), dataset)
     with pytest.raises(TrainingDiverged, match=r"validation loss is nan at 64 tokens"):
         list(run.reports())
 
 
-def test_weights_that_are_no_numbers_are_seen_after_a_step(recipe_of, dataset):
+def test_weights_that_are_nan_are_noticed_after_a_step(recipe_of, dataset):
     run = TrainingRun(recipe_of(training={"report_every": 1}, search={"rungs": [1]}), dataset)
 
     def ruin():
@@ -635,7 +643,7 @@ def test_a_finite_loss_far_above_random_guessing_diverges(recipe_of, dataset):
     assert 10 <= run.step < 13
 
 
-def test_a_spike_that_heals_is_no_divergence(recipe_of, dataset):
+def test_a_short_spike_is_no_divergence(recipe_of, dataset):
     run = TrainingRun(recipe_of(search={"rungs": [1]}), dataset)
     weights = run.model.token_embedding.weight
 
@@ -651,7 +659,7 @@ def test_a_spike_that_heals_is_no_divergence(recipe_of, dataset):
     assert reports[-1].rung == 0
 
 
-def test_a_model_at_its_start_is_not_taken_for_a_diverged_one(recipe_of, dataset):
+def test_an_untrained_model_has_not_diverged(recipe_of, dataset):
     recipe = recipe_of(training={"learning_rate": 1e-9, "tokens": 30 * 64})
     *_, last = TrainingRun(recipe, dataset).reports()
     assert last.rung == 2
@@ -663,8 +671,9 @@ def test_a_model_at_its_start_is_not_taken_for_a_diverged_one(recipe_of, dataset
 @pytest.mark.skipif(
     not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="needs a C++ compiler"
 )
-# One process compiles, and no vector code: both only to be quick about it.
+# One process compiles, and without vector code, only to be quicker.
 @torch._inductor.config.patch({"compile_threads": 1, "cpp.simdlen": 0})
+@pytest.mark.slow
 def test_a_compiled_run_gives_the_same_numbers(recipe_of, dataset):
     def train(compiled):
         recipe = recipe_of(

@@ -34,7 +34,7 @@ def recipes(recipe_of):
 
 @pytest.fixture(scope="module")
 def group(recipes, dataset, tmp_path_factory):
-    """What each of two workers, processes of their own, says of training every recipe."""
+    """The results of training every recipe, from each of two workers in their own processes."""
     folder = tmp_path_factory.mktemp("group")
     job = {
         "workers": WORKERS,
@@ -85,7 +85,7 @@ def test_a_process_on_its_own_is_worker_0_of_1():
     assert sum_over_workers(values).tolist() == [1, 2]
 
 
-def test_workers_know_their_numbers_and_sums(group):
+def test_workers_know_their_ranks_and_sum_their_tensors(group):
     assert [results["group"]["rank"] for results in group] == [0, 1]
     assert [results["group"]["count"] for results in group] == [2, 2]
     assert [results["group"]["sum"] for results in group] == [[2, 10], [2, 10]]
@@ -133,7 +133,7 @@ def test_all_workers_hold_the_same_weights(group, name):
 
 
 @pytest.mark.parametrize("name", [*CASES, "dropout"])
-def test_a_group_resumes_bit_for_bit_from_the_first_workers_checkpoint(group, name):
+def test_a_group_resumes_with_identical_figures_from_the_first_workers_checkpoint(group, name):
     for results in group:
         found = [without_timings(report) for report in results[name]["resumed_reports"]]
         assert found == [without_timings(report) for report in results[name]["reports"][1:]]
@@ -141,7 +141,7 @@ def test_a_group_resumes_bit_for_bit_from_the_first_workers_checkpoint(group, na
             assert torch.equal(value, results[name]["resumed_weights"][key]), key
 
 
-def test_each_worker_drops_out_something_else(group):
+def test_each_worker_has_dropout_masks_of_its_own(group):
     masks = [results["dropout"]["dropped"] for results in group]
     for mask in masks:
         assert 0.4 < mask.float().mean() < 0.6

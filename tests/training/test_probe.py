@@ -41,11 +41,11 @@ def test_an_evaluation_is_scaled_to_the_whole_validation_set(recipe_of, passes):
     assert passes[False] == 2 * [4, 4]  # once to warm up
 
 
-def test_a_budget_shorter_than_the_measurement_will_do(recipe_of, passes):
+def test_the_budget_may_be_shorter_than_the_measurement(recipe_of, passes):
     recipe = recipe_of(training={"tokens": 64}, search={"rungs": [1]})
     assert 0 < measure_pace(recipe).tokens_per_second < 1e9
 
 
-def test_nothing_is_prepared(recipe_of, passes):
+def test_no_data_has_to_be_prepared(recipe_of, passes):
     recipe = recipe_of(data={"corpus": "jsonl:/nowhere/*.jsonl", "tokenizer": "bpe-300"})
     assert measure_pace(recipe).tokens_per_second > 0

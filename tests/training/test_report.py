@@ -5,11 +5,13 @@ import torch
 
 from raygpt.training.report import Meter, Report
 
+CPU = torch.device("cpu")
+
 
 @pytest.fixture
-def meter():
-    """Of steps of 64 tokens."""
-    return Meter(64, torch.device("cpu"))
+def meter(recipe_of):
+    """Measures steps of 64 tokens."""
+    return Meter(recipe_of(), CPU)
 
 
 def add(meter, nats, norm=1.0):
@@ -34,9 +36,9 @@ def test_the_speed_is_that_of_the_steps_since_timing_began(meter):
     assert meter.speed(15, 5.0) == {"tokens_per_second": 5 * 64 / 2.0}
 
 
-def test_a_meter_takes_over_another_ones_sums(meter):
+def test_a_meter_takes_over_another_ones_sums(meter, recipe_of):
     add(meter, 64 * 2.0, 0.5)
-    other = Meter(64, torch.device("cpu"))
+    other = Meter(recipe_of(), CPU)
     other.load_state_dict(meter.state_dict() | {"step": 1})
     meter.forget_losses()
     assert meter.losses() == {}

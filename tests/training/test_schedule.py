@@ -82,6 +82,6 @@ def test_the_rungs_share_their_trunk():
         assert lowest == whole
 
 
-def test_the_rate_of_a_budget_is_the_same_with_the_full_budget_said():
+def test_the_full_budget_defaults_to_the_budget():
     for position in (30, 100, 600, 900):
         assert rate(position) == rate(position, full_budget=1000)

@@ -26,7 +26,7 @@ def recipe(metric="cooldown", rungs=("1/9", "1/3", 1), **training):
 
 
 def test_a_trial_leaves_its_trunk_for_a_cooldown_to_each_rung():
-    # The trunk of 18 steps of warmup, then half of what is left: 18 + (100 - 18) / 2 = 59.
+    # The trunk has 18 steps of warmup, then half of the rest: 18 + (100 - 18) / 2 = 59.
     assert segments(recipe(warmup=0.02, hold=0.5)) == (
         Segment(0, 59, 900),
         Segment(59, 100, 100, cooldown=True, rung=0, metric="cooldown"),
@@ -66,7 +66,7 @@ def test_a_trial_with_one_rung_is_one_segment():
     assert segments(recipe(rungs=[1])) == (Segment(0, 900, 900, rung=0),)
 
 
-def test_several_metrics_are_taken_on_one_way():
+def test_several_metrics_share_one_plan():
     plan = segments(recipe(hold=0.5), ["raw", "average", "cooldown"])
     assert [(s.start, s.stop, s.rung, s.metric) for s in plan] == [
         (0, 50, None, "raw"),
@@ -84,8 +84,8 @@ def test_several_metrics_are_taken_on_one_way():
 @pytest.mark.parametrize("warmup", [0, 0.003, 0.05, 1 / 9])
 @pytest.mark.parametrize("hold", [0, 0.013, 0.5, 0.87, 1])
 @pytest.mark.parametrize("rungs", [["1/9", "1/3", 1], ["1/7", "2/7", "6/7", 1], ["1/900", 1]])
-def test_the_steps_of_a_trunk_are_those_of_the_whole_run(warmup, hold, rungs):
-    """The trunk runs through every step once, at the full schedule; cooldowns hang on to it."""
+def test_the_trunk_trains_every_step_of_the_whole_run_once(warmup, hold, rungs):
+    """At the rates of the full schedule; cooldowns branch off from it."""
     if warmup > 1 / 9 or (rungs[0] == "1/900" and warmup):
         warmup = 0
     made = recipe(rungs=rungs, warmup=warmup, hold=hold)
@@ -104,7 +104,7 @@ def test_the_steps_of_a_trunk_are_those_of_the_whole_run(warmup, hold, rungs):
         assert segment.start == position
         if segment.cooldown:
             assert segment.stop == segment.budget == budget.rung_steps(made)[segment.rung]
-            # Up to the trunk's end the rung's own schedule is the full one's.
+            # Until the cooldown begins, the rung's own schedule is the full one.
             for step in range(segment.start):
                 assert rate(step, segment.budget) == rate(step, 900)
             if segment.start < segment.stop:
@@ -123,9 +123,9 @@ def test_only_trials_that_are_never_stopped_are_judged_by_the_mid_run_value(sche
     assert [segment.metric for segment in plan if segment.rung in (0, 1)] == [metric] * 2
 
 
-def test_what_a_trial_has_cost_at_each_rung():
+def test_the_tokens_that_a_trial_has_trained_at_each_rung():
     made = recipe(warmup=0.02, hold=0.5)
-    # To the first rung just its budget; then the trunk's 100 more steps, and 141 of cooldown.
+    # At the first rung its budget; then 100 more steps of the trunk, and 141 of cooldown.
     assert tokens_trained(made, 0) == 8 * 100
     assert tokens_trained(made, 1) == 8 * (100 + 100 + 141)
     assert tokens_trained(made, 2) == 8 * (900 + 41 + 141)
@@ -137,8 +137,8 @@ def test_what_a_trial_has_cost_at_each_rung():
 
 
 def test_the_trunk_ends_before_the_first_step_below_the_peak():
-    # The decay of 10 steps that hold for 0.45 of them begins within the fifth step, 4.0 to 5.0: its
-    # middle lies at the very point, where the rate is still the peak.
+    # The decay of 10 steps with a hold of 0.45 begins at 4.5, the middle of the fifth step, where
+    # the rate is still the peak.
     assert trunk_steps(recipe(hold=0.45), 10) == 5
     assert trunk_steps(recipe(hold=0.44), 10) == 4
 

@@ -46,7 +46,7 @@ def test_each_group_trains_at_its_multiple_of_the_rate(recipe_of, batch):
     assert (gain - before[1]).abs().median().item() == pytest.approx(2.5e-3, rel=1e-2)
 
 
-def test_a_state_goes_on_in_another_learner_bit_for_bit(recipe_of, batch):
+def test_a_learner_with_the_state_of_another_trains_identically(recipe_of, batch):
     recipe = recipe_of(model={"dropout": 0.3})
     one, other = learner_of(recipe), learner_of(recipe)
     one.step(*batch, 1e-2, seed=1)
@@ -57,7 +57,7 @@ def test_a_state_goes_on_in_another_learner_bit_for_bit(recipe_of, batch):
         assert torch.equal(other.model.state_dict()[name], value), name
 
 
-def test_the_settings_of_a_group_are_the_learners_own_whatever_the_state_says(recipe_of, batch):
+def test_a_loaded_state_does_not_change_the_settings_of_the_groups(recipe_of, batch):
     """A state of an older version lacks those that came later."""
     learner = learner_of(recipe_of())
     learner.step(*batch, 1e-2, seed=1)

@@ -14,7 +14,7 @@ from raygpt.training.parallel import sum_over_workers, worker_count, worker_rank
 
 
 def train(recipe: Recipe, dataset: Dataset, checkpoint: Path) -> dict:
-    """Train once in one go and once with a break, the first worker's checkpoint serving all."""
+    """Train once without a break, and once resumed by all workers from one checkpoint."""
     run = TrainingRun(recipe, dataset)
     sequences = []
     run.model.register_forward_pre_hook(
@@ -28,8 +28,7 @@ def train(recipe: Recipe, dataset: Dataset, checkpoint: Path) -> dict:
 
     broken = TrainingRun(recipe, dataset)
     next(broken.reports())
-    if worker_rank() == 0:
-        broken.save(checkpoint)
+    broken.save(checkpoint)
     dist.barrier()
     resumed = TrainingRun(recipe, dataset)
     resumed.load(checkpoint)
@@ -44,7 +43,7 @@ def train(recipe: Recipe, dataset: Dataset, checkpoint: Path) -> dict:
 
 
 def main(rank: int, job: dict) -> None:
-    """Join the group, train every recipe of the job and write what came of it."""
+    """Join the group, train every recipe of the job and write the results."""
     folder = Path(job["folder"])
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=job["workers"]

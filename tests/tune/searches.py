@@ -1,5 +1,7 @@
-"""Real searches by the real command, and what holds for all that they leave."""
+"""Starts searches by the command that users run, and checks what is true of every search."""
 
+import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -14,12 +16,13 @@ from tensorboard.backend.event_processing.event_multiplexer import EventMultiple
 from raygpt.recipe.search_file import load_search_file
 from raygpt.results import files
 from raygpt.results.tables import HISTORY_COLUMNS, TRIAL_COLUMNS, load_results
+from raygpt.search.cluster import LOGGERS
 from raygpt.search.sampler import make_sampler, suggest_values
 
 RATE = "training.learning_rate"
 ENDED = ["completed", "stopped", "failed", "diverged"]
-PATIENCE = 300  # seconds, after which a search hangs
-# Measured by the search of many trials; the others are told, as that takes two processes a while.
+PATIENCE = 300  # seconds until a search counts as hung
+# Spares a search the measurement, which takes two more processes.
 SPEED = "--tokens-per-second=20K"
 
 
@@ -29,12 +32,12 @@ def overrides(settings):
 
 
 class Command:
-    """`python -m raygpt.tune …` in a session of its own, which its Ray processes stay in."""
+    """`python -m raygpt.tune …` in a session of its own, to which its Ray processes belong."""
 
     def __init__(self, folder, *arguments):
         self.output = folder / f"output-{time.monotonic_ns()}"
         with self.output.open("w") as output:
-            # A file, because processes left behind would hold a pipe open.
+            # To a file: processes that outlive the command would hold a pipe open.
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "raygpt.tune", *map(str, arguments)],
                 cwd=folder,
@@ -44,7 +47,7 @@ class Command:
             )
 
     def ended(self):
-        """Its exit status and what it printed."""
+        """Wait for the end; the exit status and what was printed."""
         try:
             status = self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
@@ -52,7 +55,7 @@ class Command:
         return status, self.output.read_text()
 
     def processes(self):
-        """All that run in its session."""
+        """All processes of its session."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -63,18 +66,16 @@ class Command:
         return found
 
     def training_processes(self):
-        """Resident bytes of the processes that hold a trial, by process."""
+        """Resident bytes of each process that holds a trial."""
         found = {}
         for process in self.processes():
-            try:
-                if "".join(process.cmdline()[:1]).startswith("ray::ImplicitFunc"):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if holds_trial(process):
                     found[process.pid] = process.memory_info().rss
-            except psutil.NoSuchProcess:
-                pass
         return found
 
     def wait_until(self, condition):
-        """Look again and again, while it runs."""
+        """Poll a condition while the command runs."""
         until = time.monotonic() + PATIENCE
         while not condition():
             assert self.process.poll() is None, self.output.read_text()
@@ -82,9 +83,9 @@ class Command:
             time.sleep(0.05)
 
     def stop_when(self, condition):
-        """Wait until something holds of its results, and stop it while that holds.
+        """Suspend the command at a moment at which a condition on its results is true.
 
-        Otherwise a trial may end between the look and what follows.
+        Otherwise a trial may end between the check and what the test does next.
         """
 
         def stopped():
@@ -100,15 +101,41 @@ class Command:
         self.wait_until(stopped)
 
     def wait_until_alone(self):
-        """Whether every process of its session ends soon after it."""
+        """Wait for the other processes of its session; whether all ended within 30 seconds."""
         until = time.monotonic() + 30
         while self.processes() and time.monotonic() < until:
             time.sleep(0.2)
         return not self.processes()
 
 
+def holds_trial(process):
+    """Whether this process of Ray's is (or was last) the actor of a trial."""
+    try:
+        return "".join(process.cmdline()[:1]).startswith("ray::ImplicitFunc")
+    except psutil.NoSuchProcess:
+        return False
+
+
+@contextlib.contextmanager
+def restored_signals_and_logging():
+    """Undo what a command that runs in this process does to both."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = [(list(logger.handlers), logger.propagate) for logger in loggers]
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        logging.captureWarnings(False)
+        for logger, (own, propagate) in zip(loggers, before, strict=True):
+            for handler in set(logger.handlers) - set(own):
+                handler.close()
+            logger.handlers, logger.propagate = own, propagate
+
+
 def statuses(folder):
-    """How many trials there are of each status; none before there is a table."""
+    """The number of trials of each status; empty before the table exists."""
     if not (folder / files.TRIALS).exists():
         return {}
     return load_results(folder).trials["status"].value_counts().to_dict()
@@ -126,7 +153,7 @@ def study(folder):
 
 
 def seed_of(path, wanted, settings):
-    """The first seed of a search whose trials after the baseline have the rates that are wanted."""
+    """The first seed with which the trials after the baseline get the rates that are wanted."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     search_file = load_search_file(path, overrides=overrides(settings))
@@ -145,7 +172,7 @@ def seed_of(path, wanted, settings):
 
 
 def assert_consistent(folder, workers_per_trial=1):
-    """What holds for the tables of any search at any time."""
+    """Check what is true of the tables of any search at any time."""
     results = load_results(folder)
     trials, history = results.trials, results.history
     assert list(trials)[: len(TRIAL_COLUMNS)] == list(TRIAL_COLUMNS)
@@ -164,8 +191,8 @@ def assert_consistent(folder, workers_per_trial=1):
                 assert row[name] == last[name]
         if row["status"] in ("completed", "stopped"):
             assert 0 < row["bits_per_byte"] < 8
-            # The last checkpoint is in the run folder; no other is kept, but for those that the
-            # workers of a group saved while it was being decided to stop them.
+            # The last checkpoint is in the run folder. No other is kept, except those that the
+            # workers of a group saved before the decision to stop them reached them.
             assert (folder / row["checkpoint"] / "checkpoint.pt").is_file()
             if workers_per_trial == 1:
                 kept = list((folder / row["checkpoint"]).parent.glob("checkpoint_*/"))
@@ -174,7 +201,7 @@ def assert_consistent(folder, workers_per_trial=1):
 
 
 def assert_all_in_tensorboard(folder):
-    """Every report of the tables, and its figures at rungs, is there once."""
+    """Every report of the tables is there once, with its validation figures if it is of a rung."""
     found = EventMultiplexer().AddRunsFromDirectory(str(folder)).Reload()
     for trial_id, reports in load_results(folder).history.groupby("trial_id"):
         name = f"{files.EVENT_FILES}/{trial_id}"

@@ -1,4 +1,4 @@
-"""A search that confirms its best, killed while it does."""
+"""A search that is killed while it confirms its best trials, and resumed."""
 
 import pytest
 import torch
@@ -13,6 +13,8 @@ from raygpt.search.confirm import confirming_runs
 from raygpt.training.loop import TrainingRun
 from tests.tune.searches import SPEED, assert_consistent
 
+pytestmark = pytest.mark.slow
+
 CONFIRMED = {
     "search__trials": 3,
     "search__scheduler": "fifo",
@@ -24,15 +26,15 @@ CONFIRMED = {
 
 
 @pytest.fixture(scope="module")
-def confirmed(start, place):
-    """A search that is killed while it is confirmed, and resumed to confirm more.
+def confirmed(start, run_here, place):
+    """A search that is killed during its confirmation, and resumed to confirm more.
 
-    The folder, the tables that the kill left, and the last session's exit status and output.
+    Returns the folder, the tables after the kill, and the last session's exit status and output.
     """
     folder = place / "runs/confirmed"
 
     def underway():
-        """A run that confirms has ended, and another has saved its state."""
+        """Whether a confirming run has ended and another has saved its state."""
         if not (folder / files.TRIALS).exists():
             return False
         trials = load_results(folder).trials
@@ -45,8 +47,9 @@ def confirmed(start, place):
     command.process.kill()
     command.ended()
     killed = assert_consistent(folder)
-    more = start("tiny.yaml", "--name=confirmed", "--resume", search__confirm="{top: 2, seeds: 2}")
-    return folder, killed, more.ended()
+    options = ("--name=confirmed", "--resume")
+    more = run_here("tiny.yaml", *options, search__confirm="{top: 2, seeds: 2}")
+    return folder, killed, more
 
 
 def test_the_best_are_trained_again_with_further_seeds(confirmed):
@@ -87,7 +90,7 @@ def test_a_run_resumed_from_its_state_ends_where_it_would_have_ended(confirmed):
     assert last.bits_per_byte == pytest.approx(rows.loc[run.trial_id, "bits_per_byte"], rel=1e-4)
 
 
-def test_its_conclusions_stand_below_the_leaderboard(confirmed, capsys):
+def test_the_leaderboard_ends_with_the_confirmation(confirmed, capsys):
     folder, _, (_, printed) = confirmed
     leaderboard.main([str(folder)])
     text = capsys.readouterr().out
@@ -106,5 +109,5 @@ def test_the_winner_is_a_recipe_that_trains(confirmed, train_main, tmp_path):
     assert text.startswith(f"# Trial {best['trial_id']}: ")
     assert " bits per byte at 16,384 tokens, mean and standard error of 2 runs" in text
     _, row = train_main(folder / files.BEST_RECIPE, tmp_path)
-    # By the seed of the search, whose run of it this is.
+    # The recipe has the seed of the search, so this repeats the trial and not a confirming run.
     assert row["bits_per_byte"] == pytest.approx(best["bits_per_byte"], rel=1e-4)

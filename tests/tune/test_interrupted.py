@@ -1,4 +1,4 @@
-"""A search that is interrupted, again and again."""
+"""A search that is interrupted twice."""
 
 import itertools
 import os
@@ -27,6 +27,8 @@ from tests.tune.searches import (
     study,
 )
 
+pytestmark = pytest.mark.slow
+
 INTERRUPTED = {
     "search__trials": 8,
     "training__tokens": "64K",
@@ -38,16 +40,16 @@ INTERRUPTED = {
 
 
 @pytest.fixture(scope="module")
-def interrupted(start, place):
-    """A search that is killed, resumed, stopped by Ctrl-C and resumed as it says.
+def interrupted(start, run_here, place):
+    """A search that is killed, resumed, stopped by Ctrl-C and resumed by the command it printed.
 
-    The tables after each session, and the last output.
+    Returns the tables after each session, and exit status and output of the last two sessions.
     """
     runs = place / "my runs"
     folder = runs / "tiny"
 
     def underway(ended):
-        """So many trials have ended, and another has saved its state."""
+        """Whether enough trials have ended, and another has saved its state."""
         if count_ended(folder) < ended:
             return False
         trials = load_results(folder).trials
@@ -70,7 +72,7 @@ def interrupted(start, place):
 
     told = re.search(r"^  python -m raygpt\.tune (.*)$", stopped[1], re.MULTILINE)
     assert told, stopped[1]
-    finished = start(*shlex.split(told[1])).ended()
+    finished = run_here(*shlex.split(told[1]))
     left.append(assert_consistent(folder))
     return left, stopped, finished
 
@@ -83,7 +85,7 @@ def test_a_killed_search_leaves_its_tables_right(interrupted):
     assert killed.trials["training.learning_rate"].notna().all()
 
 
-def test_ctrl_c_ends_it_with_the_command_that_goes_on(interrupted, place):
+def test_ctrl_c_ends_it_with_the_command_that_resumes_it(interrupted, place):
     status, printed = interrupted[1]
     assert status == 130, printed
     assert "Interrupted: " in printed
@@ -104,7 +106,7 @@ def test_resumed_to_the_end_it_has_all_trials_once(interrupted, place):
     assert sum(state != TrialState.FAIL for state in states) == 8
 
 
-def test_what_had_ended_is_not_touched_again(interrupted):
+def test_trials_that_had_ended_are_not_changed(interrupted):
     left = interrupted[0]
     for before, after in itertools.pairwise(left):
         names = list(before.trials[before.trials["status"] != "running"]["trial_id"])

@@ -1,4 +1,4 @@
-"""A search of many trials: what it prints, what it leaves, and what of that goes on."""
+"""A search of many trials: its output, its files, and the commands that read these."""
 
 import re
 import statistics
@@ -30,8 +30,8 @@ TRAINED = [1024, 1024 + 4096, 1024 + 4096 + 8192]
 
 @pytest.fixture(scope="module")
 def outcome(start, place):
-    """Of the search: exit status, output, and the memory of the training processes as it went on:
-    how many trials had ended and the processes' bytes, again and again.
+    """The search's exit status, its output, and samples of the memory of its training processes:
+    the number of trials that had ended, and the bytes of each process.
     """
     samples, over = [], threading.Event()
     command = start("tiny.yaml", "--name=many", **MANY)

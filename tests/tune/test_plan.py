@@ -1,8 +1,9 @@
-"""`python -m raygpt.tune FILE --plan`, as a user runs it."""
+"""`python -m raygpt.tune FILE --plan`."""
 
-import os
 import subprocess
 import sys
+
+import pytest
 
 RECIPE = """\
 data: {corpus: "jsonl:/nowhere/*.jsonl", tokenizer: bpe-300, context: 32}
@@ -12,34 +13,31 @@ search: {trials: 6, concurrent: 1}
 """
 
 
-def plan(folder, *arguments):
-    (folder / "tiny.yaml").write_text(RECIPE)
-    # Not a cluster that runs here for other reasons.
-    environment = os.environ | {"RAY_ADDRESS": "local"}
-    return subprocess.run(
-        [sys.executable, "-m", "raygpt.tune", "tiny.yaml", "--plan", *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+@pytest.fixture
+def folder(place, tmp_path, monkeypatch):
+    """Where the commands run, instead of the place of the other tests."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    return tmp_path
 
 
-def test_a_plan_measures_and_leaves_nothing_behind(tmp_path):
-    """It asks for no text either: the corpus is not there."""
-    done = plan(tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "trials        6, 1 at once" in done.stdout
+def test_a_plan_measures_and_leaves_nothing_behind(run_here, folder):
+    """It needs no text either: the corpus does not exist."""
+    status, printed = run_here("tiny.yaml", "--plan")
+    assert status == 0, printed
+    assert "trials        6, 1 at once" in printed
     # Without hold, and with less than a step of warmup, the cooldowns share no trunk.
-    assert f"{6 * (9216 + 3072):,} at most, if no trial is stopped" in done.stdout
-    assert "tokens/s a trial" in done.stdout
-    assert {path.name for path in tmp_path.iterdir()} <= {"tiny.yaml", "runs"}
-    assert not list((tmp_path / "runs").glob("*"))
+    assert f"{6 * (9216 + 3072):,} at most, if no trial is stopped" in printed
+    assert "tokens/s a trial" in printed
+    assert {path.name for path in folder.iterdir()} <= {"tiny.yaml", "runs"}
+    assert not list((folder / "runs").glob("*"))
 
 
-def test_a_speed_that_is_no_number_is_refused(tmp_path):
-    done = plan(tmp_path, "--tokens-per-second", "fast")
+def test_a_speed_that_is_no_number_is_refused(folder):
+    command = [sys.executable, "-m", "raygpt.tune", "tiny.yaml", "--plan"]
+    done = subprocess.run(
+        [*command, "--tokens-per-second", "fast"], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 2
     assert "'fast' is not a number above 0" in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""A search some of whose trials diverge, crash, die and hang, by their learning rates."""
+"""A search in which some learning rates make trials diverge, crash, die or hang."""
 
 import os
 
@@ -22,6 +22,8 @@ from tests.tune.poisoned.sitecustomize import (
 )
 from tests.tune.searches import RATE, SPEED, overrides, seed_of, study
 
+pytestmark = pytest.mark.slow
+
 POISONED = {
     "name": "poisoned",
     "search__trials": 8,
@@ -33,7 +35,7 @@ POISONED = {
 
 @pytest.fixture(scope="module")
 def ends(place, start, poison):
-    """The exit status, and what it printed, of a search with a trial of each kind."""
+    """Exit status and output of a search with a trial of each kind."""
 
     def one_of_each(rates):
         return set(rates) == set(RATES)
@@ -61,8 +63,8 @@ ENDS = {
 }
 
 
-def test_every_trial_ends_as_what_it_is(ends, folder):
-    """Nor does one of them keep the place of another: with two, the search would never end."""
+def test_every_trial_ends_with_the_right_status(ends, folder):
+    """And frees its place: two places that stay taken would keep the search from ending."""
     status, printed = ends
     assert status == 0, printed
     assert "8 of 8 trials ended" in printed
@@ -98,7 +100,7 @@ def test_none_of_them_is_the_best(folder):
     assert best.training.learning_rate == GOOD == load_results(folder).best[RATE]
 
 
-def test_what_was_frozen_is_gone(place, folder):
+def test_frozen_processes_have_ended(place, folder):
     pids = (place / "frozen").read_text().split()
     assert pids
     for pid in pids:

@@ -1,9 +1,12 @@
-"""The same search twice, side by side on one machine, each on a Ray of its own."""
+"""The same search twice, side by side on one machine and on two Rays: one that the command starts,
+and one that runs already."""
 
 import pytest
 
 from raygpt.results.tables import load_results
 from tests.tune.searches import SPEED, statuses
+
+pytestmark = pytest.mark.slow
 
 TWINS = {
     "search__trials": 14,
@@ -15,13 +18,12 @@ TWINS = {
 
 
 @pytest.fixture(scope="module")
-def twins(start, place):
-    """The tables of two searches by the same seed, one trial at a time, in which some diverge."""
+def twins(start, run_here, place):
+    """The tables of two searches with the same seed, one trial at a time, some of which diverge."""
     one = start("tiny.yaml", "--name=one", SPEED, **TWINS)
     one.wait_until(lambda: statuses(place / "runs/one"))
-    other = start("tiny.yaml", "--name=other", SPEED, **TWINS)
-    for command in (one, other):
-        status, printed = command.ended()
+    other = run_here("tiny.yaml", "--name=other", SPEED, **TWINS)
+    for status, printed in (one.ended(), other):
         assert status == 0, printed
     return [load_results(place / "runs" / name).trials for name in ("one", "other")]
 

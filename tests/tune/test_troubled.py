@@ -1,4 +1,6 @@
-"""A search whose tokens are spoilt half-way, followed in MLflow."""
+"""A search with the MLflow tracker whose tokens are damaged half-way."""
+
+import threading
 
 import mlflow
 import pytest
@@ -6,6 +8,8 @@ from optuna.trial import TrialState
 
 from raygpt.results.tables import load_results
 from tests.tune.searches import SPEED, assert_consistent, statuses, study
+
+pytestmark = pytest.mark.slow
 
 TROUBLED = {
     "search__trials": 5,
@@ -16,24 +20,34 @@ TROUBLED = {
 
 
 @pytest.fixture(scope="module")
-def troubled(start, place, environment):
-    """A search that is followed in MLflow, one of whose token shards is cut short once a trial has
-    completed and another has diverged: its folder, exit status and output.
+def troubled(run_here, place, environment):
+    """Folder, exit status and output of a search with the MLflow tracker, one of whose token shards
+    is cut short after a trial has completed and another has diverged.
     """
     environment.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place}/mlflow.db")
     folder = place / "runs/troubled"
-    command = start("tiny.yaml", "--name=troubled", "--tracker=mlflow", SPEED, **TROUBLED)
-    command.wait_until(lambda: set(statuses(folder)) >= {"completed", "diverged"})
-    (shard,) = place.glob("cache/*/00000.tokens")
-    # Replaced, so that who has it mapped is not disturbed.
-    shard.with_name("short").write_bytes(shard.read_bytes()[:-2])
-    shard.with_name("short").replace(shard)
-    status, printed = command.ended()
-    assert command.wait_until_alone()
-    return folder, status, printed
+    over = threading.Event()
+
+    def cut_short():
+        while not set(statuses(folder)) >= {"completed", "diverged"}:
+            if over.wait(0.05):
+                return
+        (shard,) = place.glob("cache/*/00000.tokens")
+        # Replaced, so that processes that have it mapped are not disturbed.
+        shard.with_name("short").write_bytes(shard.read_bytes()[:-2])
+        shard.with_name("short").replace(shard)
+
+    thread = threading.Thread(target=cut_short)
+    thread.start()
+    try:
+        ended = run_here("tiny.yaml", "--name=troubled", "--tracker=mlflow", SPEED, **TROUBLED)
+    finally:
+        over.set()
+        thread.join()
+    return folder, *ended
 
 
-def test_the_search_goes_on_past_trials_that_fail(troubled):
+def test_the_search_continues_after_trials_that_fail(troubled):
     folder, status, printed = troubled
     assert status == 0, printed
     trials = assert_consistent(folder).trials

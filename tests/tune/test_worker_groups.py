@@ -9,6 +9,8 @@ from raygpt.results.tables import load_results
 from tests.tune.poisoned.sitecustomize import FREEZES, GOOD, HANGS
 from tests.tune.searches import RATE, SPEED, assert_consistent, seed_of, study
 
+pytestmark = pytest.mark.slow
+
 BAD = 1e-7
 GROUPS = {
     "search__trials": 4,
@@ -21,8 +23,9 @@ GROUPS = {
 
 @pytest.fixture(scope="module")
 def groups(start, place, poison):
-    """The folder, whether all processes ended, exit status and output of a search whose groups,
-    each in its turn: freeze, come to the end, are stopped, and hang.
+    """A search whose four groups freeze, complete, are stopped, and hang, one after another.
+
+    Returns its folder, whether all its processes ended, its exit status and its output.
     """
     seed = seed_of(place / "tiny.yaml", lambda rates: rates == [GOOD, BAD, HANGS], GROUPS)
     command = start("tiny.yaml", "--name=groups", SPEED, search__seed=seed, **GROUPS)
@@ -31,7 +34,7 @@ def groups(start, place, poison):
 
 
 def test_every_group_makes_room_for_the_next(groups):
-    """Whether one of its workers hangs, or it is stopped."""
+    """Both when one of its workers hangs and when it is stopped."""
     folder, _, status, printed = groups
     assert status == 0, printed
     trials = assert_consistent(folder, workers_per_trial=2).trials
@@ -48,7 +51,7 @@ def test_no_process_is_left(groups):
     assert alone
 
 
-def test_two_workers_come_to_what_one_comes_to(groups, train_main, tmp_path):
+def test_two_workers_get_the_same_result_as_one(groups, train_main, tmp_path):
     folder, *_ = groups
     recipe = folder / files.BEST_RECIPE
     assert load_search_file(recipe).search.workers_per_trial == 2

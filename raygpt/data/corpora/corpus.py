@@ -1,5 +1,10 @@
-"""Opening a corpus by its name, as `raygpt.recipe.corpora` has them."""
+"""Opening a corpus by its name.
 
+A corpus of files, `KIND:PATH`, is read by the function `KIND_corpus` of the module `KIND` in this
+folder. To add a kind, add its module, and its name to `raygpt.recipe.corpora.FILE_KINDS`.
+"""
+
+import importlib
 import importlib.metadata
 import importlib.util
 from dataclasses import replace
@@ -16,27 +21,22 @@ COMMIT = "b04c8d1ceb2f5cd4588862100d08de323dccfbaa"
 
 
 def open_corpus(name: str, text_column: str = "text") -> Corpus:
-    """The corpus called `name`, before anything of it is read or downloaded.
+    """The corpus called `name`; its documents are neither read nor downloaded yet.
 
     Args:
         name: as in a recipe.
-        text_column: of hub: and jsonl: corpora, what their texts are called.
+        text_column: column or key of the text, in hub: and jsonl: corpora.
 
     Raises:
-        UserError: none of its files are there, or the Hub does not tell its revision.
+        UserError: it has no files, or the Hub does not return its revision.
     """
     parsed = parse_corpus(name)
     assert parsed, name  # a recipe has no other names
     if parsed.kind == "sample":
         return _sample()
-    if parsed.kind == "dump":
-        from raygpt.data.corpora.dump import dump_corpus
-
-        return dump_corpus(name, parsed.path)
-    if parsed.kind == "jsonl":
-        from raygpt.data.corpora.jsonl import jsonl_corpus
-
-        return jsonl_corpus(name, parsed.path, text_column)
+    if parsed.path:
+        module = importlib.import_module(f"raygpt.data.corpora.{parsed.kind}")
+        return getattr(module, f"{parsed.kind}_corpus")(name, parsed.path, text_column)
     from raygpt.data.corpora.hub import hub_corpus
 
     if parsed.kind == "wikipedia":
@@ -48,12 +48,12 @@ def open_corpus(name: str, text_column: str = "text") -> Corpus:
 def _sample() -> Corpus:
     from raygpt.data.corpora.dump import dump_corpus
 
-    # Found without importing gensim, which takes seconds.
+    # Importing gensim would take seconds.
     package = importlib.util.find_spec("gensim")
     dump = Path(package.origin).parent / SAMPLE_DUMP if package and package.origin else None
     if dump is None or not dump.is_file():
         raise UserError(
-            "The corpus sample is read from a file of the package gensim, which is not here: "
+            "The corpus sample is read from a file of the package gensim, which is not installed: "
             "pip install 'gensim>=4.4'."
         )
     corpus = dump_corpus("sample", str(dump))

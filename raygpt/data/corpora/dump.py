@@ -5,13 +5,12 @@
     dump:enwiki-20240601/                                    all the files of a folder
     dump:enwiki-20240601/*-articles[12].xml-*.bz2            some of them
 
-Parsing takes about eight times as long as decompressing, so a part is a few megabytes of unparsed
-pages. The driver cuts them out; those of a multistream dump it need not even decompress.
+Parsing takes several times as long as decompressing, so a part is a few megabytes of unparsed
+pages. The driver cuts the file into parts; it need not decompress a multistream dump for that.
 """
 
 import bz2
 import functools
-import glob
 import gzip
 import hashlib
 import html
@@ -25,18 +24,19 @@ from pathlib import Path
 from typing import BinaryIO
 from xml.etree import ElementTree
 
+from raygpt.data.corpora.files import matching_files
 from raygpt.data.corpora.parts import Corpus, Part
 from raygpt.data.corpora.wikitext import CLEANING, HIDDEN_LINKS, prose
 from raygpt.errors import UserError
 
-# As with `parts.PART_BYTES`, a change of these is one of `shards.FORMAT` too.
-PART_BYTES = 3 * 2**20  # of pages; a part goes on to the end of its last page
-PART_COMPRESSED_BYTES = 3 * 2**18  # of streams, which hold three to four times as much
-# MediaWiki takes no page above 2 MiB. Only files of something else have more between two ends.
+# As with `parts.PART_BYTES`, raise `shards.FORMAT` when these change.
+PART_BYTES = 3 * 2**20  # of pages; a part ends with a page
+PART_COMPRESSED_BYTES = 3 * 2**18  # of streams, whose text is three to four times as long
+# MediaWiki accepts no page above 2 MiB, so a file with more between two page ends is no dump.
 MAX_PAGE_BYTES = 64 * 2**20
 BLOCK_BYTES = 2**20
 
-HEAD_BYTES = 2**16  # what comes before the first page, the names of all namespaces, has some 4 KB
+HEAD_BYTES = 2**16  # the header, with the names of all namespaces, has about 4 KB
 HASHED_WHOLE_BYTES = 64 * 2**20
 
 COMPRESSIONS: dict[bytes, Callable[[Path], BinaryIO]] = {
@@ -50,27 +50,27 @@ DAMAGES = (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error)
 PAGE = re.compile(rb"<page>.*?</page>", re.S)
 PAGE_END = b"</page>"
 DUMP_END = b"</mediawiki>"
-# The header of a bzip2 stream and of its first block. By chance these ten bytes turn up in one of
-# a trillion gigabytes.
+# The header of a bzip2 stream and of its first block. These ten bytes occur by chance once in a
+# trillion gigabytes.
 STREAM = re.compile(rb"BZh[1-9]1AY&SY")
 
 LINKED_NAMESPACES = ("-2", "6", "14")  # Media, File, Category
 NAMESPACE = re.compile(rf'<namespace key="({"|".join(LINKED_NAMESPACES)})"[^>]*>([^<]+)<')
 WIKIPEDIA = re.compile(r"<base>https?://[\w-]+\.wikipedia\.org/")
 DATE = re.compile(r"(?<!\d)20\d{6}(?!\d)")
-CC_BY_SA_4 = "20230607"  # since when Wikipedia's text is under version 4.0
+CC_BY_SA_4 = "20230607"  # the day from which Wikipedia's text is under version 4.0
 
 SPLIT = re.compile(r"\d*\.xml-?(p\d+p\d+)?.*")
 
 
-def dump_corpus(name: str, pattern: str) -> Corpus:
+def dump_corpus(name: str, pattern: str, _text_column: str = "") -> Corpus:
     """The articles of the MediaWiki dump at `pattern`: a file, a folder, or a glob of files.
 
     Redirects and pages outside the main namespace are left out. Files are read in the order of
     the numbers in their names.
 
-    Raises UserError if there is no file, if one is no dump, or if pages would be read twice. The
-    iterator of `parts`, and the parts themselves, raise UserError where a file is damaged.
+    Raises UserError if there is no file, if one is not a dump, or if pages would be read twice. The
+    iterator of `parts`, and the parts themselves, raise UserError if a file is damaged.
     """
     files = _files(name, pattern)
     heads = [_head(file) for file in files]
@@ -88,11 +88,10 @@ def dump_corpus(name: str, pattern: str) -> Corpus:
 def _files(name: str, pattern: str) -> list[Path]:
     path = Path(pattern).expanduser()
     if path.is_dir():
-        found = [str(file) for file in path.iterdir() if ".xml" in file.name]
+        found = [file for file in path.iterdir() if ".xml" in file.name and file.is_file()]
     else:
-        # A file whose own name holds [ or * is taken at its word. Path.glob takes no absolute one.
-        found = [str(path)] if path.is_file() else glob.glob(str(path), recursive=True)  # noqa: PTH207
-    files = sorted((file for file in map(Path, found) if file.is_file()), key=_natural)
+        found = matching_files(pattern)
+    files = sorted(found, key=_natural)
     if not files:
         what = "No .xml file is in the folder" if path.is_dir() else "No file matches"
         raise UserError(
@@ -112,7 +111,7 @@ def _natural(file: Path) -> list[tuple[int, str]]:
 
 
 def _refuse_repeated(name: str, files: list[Path]) -> None:
-    """Raise UserError if two files hold the same pages: whole and split, bz2 and multistream."""
+    """Raise UserError if two files have the same pages: whole and split, plain and multistream."""
     dumps: dict[str, list[tuple[str, Path]]] = {}
     for file in files:
         dump, pages = SPLIT.sub("", file.name), SPLIT.search(file.name)
@@ -139,7 +138,7 @@ def _open(file: Path) -> BinaryIO:
 
 
 def _head(file: Path) -> str:
-    """What a dump says of itself before its first page, or UserError if it is no dump."""
+    """The header of a dump, up to its first page. Raises UserError if the file is not a dump."""
     try:
         with _open(file) as stream:
             head = stream.read(HEAD_BYTES)
@@ -148,9 +147,9 @@ def _head(file: Path) -> str:
     text = head.decode(errors="replace")
     if "<mediawiki" not in text:
         raise UserError(
-            f"{file} is no MediaWiki dump, or is damaged: it should begin with <mediawiki …>, and "
-            f"begins with {text[:60]!r}. Dumps are named like "
-            f"enwiki-20240601-pages-articles.xml.bz2; for JSON lines there is jsonl:PATH."
+            f"{file} is not a MediaWiki dump, or it is damaged: it begins with {text[:60]!r}, not "
+            f"with <mediawiki …>. Dumps have names like enwiki-20240601-pages-articles.xml.bz2; "
+            f"JSON Lines are read with jsonl:PATH."
         )
     return text.partition("<page>")[0]
 
@@ -171,11 +170,11 @@ def _licence(file: Path, head: str) -> str | None:
 
 
 def _revision(files: list[Path]) -> str:
-    """What identifies the documents: the files' contents in order, and how they are cleaned.
+    """Identifies the documents: the contents of the files in order, and the cleaning.
 
-    To hash all of a large dump would take minutes. Its size and both its ends will do: dumps are
+    Hashing all of a large dump would take minutes. Its size and both ends are enough: dumps are
     written once and not edited, the first megabyte has pages with the times of their last edits,
-    and in a compressed file a page that is a byte longer moves or changes what comes after it.
+    and in a compressed file a page that is a byte longer moves or changes everything after it.
     """
     contents = hashlib.sha256()
     for file in files:
@@ -213,9 +212,9 @@ def _parts(files: list[Path], hidden_links: list[frozenset[str]]) -> Iterator[Pa
 
 
 def _is_multistream(file: Path) -> bool:
-    """Whether its bzip2 streams hold whole pages: the first one the dump's header alone.
+    """Whether its bzip2 streams consist of whole pages, and the first one of the header alone.
 
-    Other programs begin a new stream every so many bytes, wherever in a page that is.
+    Other programs begin a new stream after a fixed number of bytes, even in the middle of a page.
     """
     with file.open("rb") as stream:
         start = stream.read(HEAD_BYTES)
@@ -270,7 +269,7 @@ def _check_end(rest: bytes) -> None:
 def _decompress(streams: bytes) -> bytes:
     """The text of whole bzip2 streams.
 
-    bz2.decompress would silently leave out what follows a stream whose header is damaged.
+    bz2.decompress would silently ignore everything after a stream whose header is damaged.
     """
     texts = []
     while streams:
@@ -288,18 +287,22 @@ def _decompress(streams: bytes) -> bytes:
 def parse_pages(
     blob: bytes, file: str, hidden_links: frozenset[str], compressed: bool
 ) -> Iterator[str]:
-    """The articles among the whole pages in `blob`, some bytes of `file` (for messages only)."""
+    """The articles in `blob`, a run of whole pages out of `file` (which is named in messages)."""
+    for source in article_sources(blob, file, compressed):
+        if text := prose(source, hidden_links):
+            yield text
+
+
+def article_sources(blob: bytes, file: str, compressed: bool) -> list[str]:
+    """The wiki sources of the articles in such a run of pages."""
     try:
         xml = _decompress(blob) if compressed else blob
         pages = PAGE.findall(xml)
         if not len(pages) == xml.count(b"<page>") == xml.count(PAGE_END):
             raise ValueError("a page that is not whole")
-        sources = [_article_source(page) for page in pages]
+        return list(filter(None, map(_article_source, pages)))
     except (*DAMAGES, ElementTree.ParseError) as error:
         raise _damaged(file, error) from error
-    for source in sources:
-        if source and (text := prose(source, hidden_links)):
-            yield text
 
 
 def _article_source(page: bytes) -> str | None:

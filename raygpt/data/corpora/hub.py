@@ -1,13 +1,13 @@
 """Text data sets of the Hugging Face Hub, through `datasets` in streaming mode.
 
-A part of a Parquet data set is a run of row groups of one file, read by whoever is handed the part.
-Files of other formats cannot be entered in the middle: they are read in the driver, and their parts
-carry their texts along.
+A part of a Parquet data set is a run of row groups of one file, read by the process that calls the
+part. Files of other formats cannot be read from the middle: the driver reads them, and their parts
+contain the texts.
 
-Errors that pass are met in three places. `huggingface_hub` asks again up to five times, for 23
-seconds and the time that the requests take. `datasets` then starts all over, 20 times in pauses of
-up to a minute, which hides a dead network for half an hour: that is switched off. What is left is
-retried here, a whole part at a time, so that no document is yielded twice.
+Temporary errors are retried in three places. `huggingface_hub` retries a request up to five times,
+within 23 seconds plus the time of the requests. `datasets` then starts again, 20 times with pauses
+of up to a minute, which hides a dead network for half an hour; that is switched off here. Errors
+that remain are retried here, a whole part at a time, so that no document is yielded twice.
 """
 
 import functools
@@ -23,22 +23,22 @@ from typing import Any, TypeVar
 from raygpt.data.corpora.parts import PART_BYTES, Corpus, Part
 from raygpt.errors import UserError
 
-ROW_BYTES = 4_000  # taken for a row's text where the footer of a file does not say
+ROW_BYTES = 4_000  # assumed size of a row's text if the footer of its file does not state it
 
-OPENING_SECONDS = 30.0  # that the Hub is asked again for while it never answered
-RETRY_SECONDS = 180.0  # that it is asked again for once it did
-DAMAGE_TRIES = 3  # of what does not fail on the network
-FIRST_WAIT = 0.5  # seconds, doubled from try to try
+OPENING_SECONDS = 30.0  # for which requests are retried before the Hub has answered once
+RETRY_SECONDS = 180.0  # for which they are retried after that
+DAMAGE_TRIES = 3  # tries if the error is not one of the network
+FIRST_WAIT = 0.5  # seconds, doubled after each try
 LONGEST_WAIT = 20.0
-REQUEST_SECONDS = 10.0  # without a byte
+REQUEST_SECONDS = 10.0  # without a byte received
 
-# A reader of Parquet knows what it wants: no more than this is read ahead of it (else 5 MB).
+# A Parquet reader asks for exact ranges, so no more than this is read ahead (default: 5 MB).
 BLOCK_BYTES = 2**16
 
 LICENCES = {"wikimedia/wikipedia": "CC BY-SA 3.0 and GFDL"}
 
 COMMIT = re.compile("[0-9a-f]{40}")
-# The Hub's clients change the HTTP library that they are built on every year or two.
+# The Hub's clients change their HTTP library every year or two.
 HTTP_LIBRARIES = {"httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "aiohttp"}
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Source:
-    """What is read: `revision` of `dataset`, for the corpus that the user calls `name`."""
+    """The `revision` of a `dataset` that is read for the corpus that the user calls `name`."""
 
     name: str
     dataset: str
@@ -69,11 +69,11 @@ def hub_corpus(
 ) -> Corpus:
     """The split `train` of a data set of the Hub, as a corpus called `name`.
 
-    The Hub is asked only if `revision` is no full commit of 40 hex digits; what that branch or tag
-    (None: the default branch) points to now is what is read from then on. Documents that are None
-    or nothing but whitespace are left out.
+    If `revision` is not a full commit of 40 hex digits, the Hub is asked for the commit that this
+    branch or tag (None: the default branch) points to now, and that commit is read from then on.
+    Documents that are None or blank are left out.
 
-    Raises UserError if the Hub has to be asked and cannot be, or has no such data set or revision.
+    Raises UserError if that request fails, or if there is no such data set or revision.
     `licence()`, iterating `parts()` and calling a part raise UserError if they cannot be read.
     """
     source = Source(name, dataset, config, revision, text_column)
@@ -94,7 +94,7 @@ def _info(source: Source) -> Any:
     from huggingface_hub import HfApi
 
     if source.dataset.count("/") != 1:
-        raise source.error("that is no name of a data set", "Give it as OWNER/NAME.")
+        raise source.error("its name has the wrong form", "Write it as OWNER/NAME.")
     return HfApi().dataset_info(source.dataset, revision=source.revision, timeout=REQUEST_SECONDS)
 
 
@@ -107,7 +107,7 @@ def _licence(source: Source) -> str | None:
 
 
 def _parts(source: Source) -> Iterator[Part]:
-    # Asked first, because this is the one request that no library repeats.
+    # First, because this is the only request that no library retries.
     _retrying(source, OPENING_SECONDS, lambda: _info(source))
     builder = _retrying(source, RETRY_SECONDS, lambda: _builder(source))
     splits = builder.config.data_files or {}
@@ -128,7 +128,7 @@ def _parts(source: Source) -> Iterator[Part]:
 
 @functools.cache
 def _datasets() -> Any:
-    """The package, with what it does on its own account kept out of the way, for this process."""
+    """The package `datasets`, with its own retries, counts and messages switched off."""
     import datasets
     import huggingface_hub
 
@@ -138,12 +138,12 @@ def _datasets() -> Any:
     datasets.config.STREAMING_READ_RATE_LIMIT_RETRY_INTERVAL = 0
     datasets.config.STREAMING_OPEN_MAX_RETRIES = 1
     datasets.config.STREAMING_OPEN_RETRY_INTERVAL = 0
-    # Else each file opened asks another server, for up to three seconds.
+    # Otherwise each opened file costs a request to another server, of up to three seconds.
     datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
-    # Else the first data set imports PyTorch, to be a data set of it as well: that takes seconds.
+    # Otherwise the first data set imports PyTorch, which takes seconds.
     datasets.config.TORCH_AVAILABLE = False
     datasets.disable_progress_bars()
-    # Both log as warnings and errors what is retried here and reported in the end.
+    # Both log warnings and errors for requests that are retried here.
     datasets.logging.set_verbosity(logging.CRITICAL)
     huggingface_hub.logging.set_verbosity(logging.CRITICAL)
     return datasets
@@ -166,7 +166,7 @@ def _builder(source: Source) -> Any:
 
 
 def _check_column(source: Source, columns: list[str], kind: str | None = None) -> None:
-    """`kind` says what the text column holds, where that is no text."""
+    """Raise UserError if the text column is absent, or is of a `kind` that is not text."""
     if source.text_column not in columns:
         raise source.error(
             f"it has no column {source.text_column!r}; its columns are {', '.join(columns)}",
@@ -189,7 +189,7 @@ def _is_text(text: str | None) -> bool:
 
 @dataclass(frozen=True)
 class RowGroups:
-    """The part that consists of the row groups `first` … `last` - 1 of the `count` of a file."""
+    """The part with the row groups `first` … `last` - 1 of a file that has `count` of them."""
 
     source: Source
     file: str
@@ -213,7 +213,7 @@ class RowGroups:
 
 
 def _parts_of_file(source: Source, file: str) -> list[RowGroups]:
-    """The parts of a Parquet file, of which nothing but the footer is read."""
+    """The parts of a Parquet file; only its footer is read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
     from huggingface_hub import HfFileSystem
@@ -245,10 +245,9 @@ def _text_bytes(group: Any, column: str) -> int:
 
 @functools.lru_cache(maxsize=8)
 def _row_groups(file: str, column: str) -> Any:
-    """The text of a Parquet file as a data set that has a shard a row group."""
+    """The text of a Parquet file, as a data set with one shard per row group."""
     datasets = _datasets()
-    # Opened as a file instead of as part of its data set, of which nothing is listed that way but
-    # the folder, once a process.
+    # Opened as a single file: opening its data set would list the whole repository in each process.
     rows = datasets.load_dataset(
         "parquet",
         data_files=file,
@@ -266,7 +265,7 @@ def _row_groups(file: str, column: str) -> Any:
 
 @dataclass(frozen=True)
 class Texts:
-    """The part that carries its documents along."""
+    """The part that contains its documents."""
 
     texts: list[str]
 
@@ -275,7 +274,7 @@ class Texts:
 
 
 class _Rows:
-    """The rows of a data set in order, which can be taken up again where the last part ended."""
+    """The rows of a data set in order; reading can resume at the end of the last part."""
 
     def __init__(self, source: Source, builder: Any) -> None:
         self.source = source
@@ -293,7 +292,7 @@ class _Rows:
     def _open(self) -> Any:
         rows = self.builder.as_streaming_dataset(split="train")
         column = self.source.text_column
-        # Without a schema the first row has to tell.
+        # Without a schema the first row shows the columns.
         self.columns = rows.column_names or list(next(iter(rows), {column: None}))
         _check_column(self.source, self.columns)
         return rows.select_columns(column)
@@ -326,17 +325,17 @@ class _Rows:
 
 
 def _retrying(source: Source, seconds: float, action: Callable[[], T], file: str = "") -> T:
-    """What `action` returns, tried again for up to `seconds` while it fails on what may pass.
+    """The result of `action`, retried for up to `seconds` while its errors are temporary.
 
-    `file` is what it reads, for the message. Raises UserError if it fails on something else, or for
-    longer.
+    `file` is named in the message. Raises UserError for an error that is not temporary, or that
+    lasts longer.
     """
     from huggingface_hub import get_session
 
     started = time.monotonic()
     tries, wait = 0, FIRST_WAIT
     while True:
-        # Not every request of the Hub's clients has a limit of its own.
+        # Not every request of the Hub's clients sets its own limit.
         get_session().timeout = REQUEST_SECONDS
         try:
             return action()
@@ -371,13 +370,13 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _reason(error: Exception) -> str:
-    """The words of the innermost error of the network, which says most, or else of this one."""
+    """The message of the innermost error of the network, the most specific, or of this error."""
     error = [error, *filter(_passes, _chain(error))][-1]
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def _passes(error: BaseException) -> bool:
-    """Whether this is an error of the network or of a busy server."""
+    """Whether an error is temporary: one of the network or of a busy server."""
     response = getattr(error, "response", None)
     if response is not None:
         return response.status_code in (408, 429) or response.status_code >= 500
@@ -386,7 +385,7 @@ def _passes(error: BaseException) -> bool:
 
 
 def _permanent(source: Source, error: Exception) -> UserError | None:
-    """The error for the user, if trying again would not help."""
+    """The error for the user if retrying cannot help, otherwise None."""
     from huggingface_hub import errors, get_token
 
     gated = source.error(
@@ -400,12 +399,12 @@ def _permanent(source: Source, error: Exception) -> UserError | None:
                 "HF_HUB_OFFLINE or HF_DATASETS_OFFLINE is set", "Unset it to use the network."
             )
         if isinstance(cause, errors.HFValidationError):
-            return source.error("that is no name of a data set", "Give it as OWNER/NAME.")
-        # `datasets` raises this in place of the Hub's own error.
+            return source.error("its name has the wrong form", "Write it as OWNER/NAME.")
+        # `datasets` raises this instead of the Hub's own error.
         if type(cause).__name__ == "DatasetNotFoundError" and "gated" in str(cause):
             return gated
-        # Whether a README or a script is there is asked with this one; what fails thereafter fails
-        # "during the handling of" it.
+        # The clients look for a README or a script with requests that fail like this; later errors
+        # then have it as their context.
         if isinstance(cause, errors.EntryNotFoundError):
             continue
         if not isinstance(cause, errors.HfHubHTTPError) or cause.response is None:

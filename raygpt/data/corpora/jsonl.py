@@ -1,6 +1,5 @@
-"""Files of JSON Lines: an object with a text a line; plain, .gz or .xz."""
+"""Files of JSON Lines, plain, .gz or .xz: each line is an object with a text."""
 
-import glob
 import gzip
 import hashlib
 import itertools
@@ -12,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from raygpt.data.corpora.files import matching_files
 from raygpt.data.corpora.parts import PART_BYTES, Corpus, Part
 from raygpt.data.digest import sha256_of
 from raygpt.errors import UserError
@@ -29,7 +29,7 @@ class Lines(NamedTuple):
 
 
 def jsonl_corpus(name: str, pattern: str, text_column: str) -> Corpus:
-    """The documents of the files that match a path or glob, in the order of their names.
+    """The documents of the files that match a path or glob, in the order of the files' names.
 
     Args:
         name: of the corpus, for messages.
@@ -37,16 +37,16 @@ def jsonl_corpus(name: str, pattern: str, text_column: str) -> Corpus:
         text_column: key of the text in each object.
 
     Raises:
-        UserError: no file matches; and, when it is read, a file or line is damaged.
+        UserError: no file matches, or, during reading, a file or line is damaged.
     """
-    path = Path(pattern).expanduser()
-    # A file whose own name holds [ or * is taken at its word. Path.glob takes no absolute pattern.
-    found = [path] if path.is_file() else glob.glob(str(path), recursive=True)  # noqa: PTH207
-    files = sorted(file for file in map(Path, found) if file.is_file())
+    files = sorted(matching_files(pattern))
     if not files:
+        found, example = f"No file matches {pattern!r}", "texts/*.jsonl.gz"
+        if Path(pattern).expanduser().is_dir():
+            found, example = f"{pattern!r} is a folder", f"{pattern}/*.jsonl"
         raise UserError(
-            f"No file matches {pattern!r} (data.corpus: {name}, looked up from {Path.cwd()}). "
-            f"Give a JSON-lines file, or a pattern such as jsonl:texts/*.jsonl.gz."
+            f"{found} (data.corpus: {name}, looked up from {Path.cwd()}). Give a JSON-lines file, "
+            f"or a pattern such as jsonl:{example}."
         )
     contents = []
     for file in files:
@@ -64,7 +64,7 @@ def jsonl_corpus(name: str, pattern: str, text_column: str) -> Corpus:
 
 
 def _parts(files: Sequence[Path], text_column: str) -> Iterator[Part]:
-    """Parts that carry their lines: small files together, large ones cut."""
+    """Parts that contain their lines: small files are joined, large ones are cut."""
     gathered: list[Lines] = []
     size = 0
     for lines in itertools.chain.from_iterable(map(_cut, files)):
@@ -78,7 +78,7 @@ def _parts(files: Sequence[Path], text_column: str) -> Iterator[Part]:
 
 
 def _cut(file: Path) -> Iterator[Lines]:
-    """The lines of one file, some MB at a time."""
+    """The lines of one file, a few MB at a time."""
     opener = OPENERS.get(file.suffix, open)
     line = 1
     try:
@@ -99,7 +99,7 @@ def _unreadable(file: Path, error: Exception) -> UserError:
 
 
 def _read(gathered: Sequence[Lines], text_column: str) -> Iterator[str]:
-    """The texts of some lines that are not empty."""
+    """The texts of the lines that are not empty."""
     for file, first, content in gathered:
         for number, line in enumerate(content.split(b"\n"), first):
             if line.strip():
@@ -107,20 +107,24 @@ def _read(gathered: Sequence[Lines], text_column: str) -> Iterator[str]:
 
 
 def _text_of(line: bytes, text_column: str, where: str) -> str:
+    advice = "Correct or remove this line."
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         found = f"no valid JSON ({error})"
+        advice += ' Plain text must be rewritten, each document as a line {"text": "…"}.'
     else:
         if not isinstance(row, dict):
             found = f"a JSON {type(row).__name__}"
         elif text_column not in row:
-            found = f"an object with the keys {sorted(row)[:9]} (data.text_column names the one)"
+            texts = [key for key, value in row.items() if isinstance(value, str)]
+            found = f"an object with the keys {sorted(row)[:9]}"
+            longest = max(texts, key=lambda key: len(row[key]), default="KEY")
+            advice = f"Name the key of the text with --set data.text_column={longest}."
         elif not isinstance(row[text_column], str):
             found = f'a "{text_column}" of type {type(row[text_column]).__name__}'
         else:
             return row[text_column]
     raise UserError(
-        f'{where}: expected a JSON object with a string "{text_column}", found {found}. '
-        f"Mend or remove this line."
+        f'{where}: expected a JSON object with a string "{text_column}", found {found}. {advice}'
     )

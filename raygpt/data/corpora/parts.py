@@ -1,19 +1,19 @@
-"""What a corpus is: documents in a fixed order, in parts that can be read apart from each other."""
+"""A corpus: documents in a fixed order, in parts that can be read independently."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 Part = Callable[[], Iterator[str]]
-"""Reads the documents of one piece of a corpus, in order: some MB of text.
+"""Reads the documents of one piece of a corpus, in order: a few MB of text.
 
-A part is called in another process, on another node perhaps, so it can be pickled and needs no file
-of the machine that it was made on.
+A part may be called in another process on another node, so it can be pickled and needs no file of
+the machine that it was made on.
 """
 
 PART_BYTES = 8_000_000
-"""About the text of a part: much more than it costs to hand it on, and little to hold in memory.
+"""Approximate text of a part: reading it outweighs sending it, and a few of them fit in memory.
 
-Where parts begin decides which tokens a shard holds: a change here is one of `shards.FORMAT` too.
+The limits of the parts decide which tokens are in a shard: raise `shards.FORMAT` when this changes.
 """
 
 
@@ -21,9 +21,9 @@ Where parts begin decides which tokens a shard holds: a change here is one of `s
 class Corpus:
     """A source of documents.
 
-    `revision` identifies the content: equal revisions hold equal parts in equal order, whatever
-    reads them. `licence()` is None where it is not known. `parts()` finds the parts in order, and
-    touches no more of the source than it has got to.
+    `revision` identifies the content: equal revisions have equal parts in the same order.
+    `licence()` is None if it is not known. `parts()` finds the parts in order, and reads the source
+    only as far as it has been iterated.
     """
 
     name: str

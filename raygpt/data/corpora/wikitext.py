@@ -5,19 +5,23 @@ Python, a megabyte a second, so expressions first cut away what needs no tree: c
 references, tables, sections of links, and templates from the innermost outwards.
 """
 
+import functools
 import html
 import re
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING
 
+from raygpt.data.corpora import templates
+from raygpt.data.corpora.literal import protect, restore
+
 if TYPE_CHECKING:
     from mwparserfromhell.wikicode import Wikicode
 
-# To be raised with every change to what `prose` returns: it is part of a corpus's revision.
-CLEANING = 1
+# Raise it with every change of what `prose` returns: it is part of a corpus's revision.
+CLEANING = 2
 
-# The namespaces of links that show nothing in the text, or a picture. Their English names hold on
-# every wiki, beside its own.
+# The namespaces of links that show nothing in the text, or a picture. Every wiki knows their
+# English names besides its own.
 HIDDEN_LINKS = frozenset({"file", "image", "media", "category"})
 
 # Tags whose content is no prose.
@@ -26,35 +30,19 @@ BLOCKS = (
     "|maplink|syntaxhighlight|source|pre|templatestyles|templatedata|categorytree|inputbox|indicator"
 )
 CUT = re.compile(
-    rf"<!--.*?(?:-->|\Z)|<(?:{BLOCKS})\b[^<>]*/>|<({BLOCKS})\b[^<>]*>.*?</\1\s*>", re.S | re.I
+    r"<!--.*?(?:-->|\Z)|<nowiki\s*>(?P<literal>.*?)</nowiki\s*>"
+    rf"|<(?:{BLOCKS})\b[^<>]*/>|<(?P<block>{BLOCKS})\b[^<>]*>.*?</(?P=block)\s*>",
+    re.S | re.I,
 )
 TAG = re.compile(r"</?[a-z][^<>]*>", re.I)
 BREAK = re.compile(r"<(?:br|hr)\b[^<>]*>", re.I)
 
-INNERMOST_TEMPLATE = re.compile(r"\{\{([^{}]*)\}\}")
-# Not the bar of a link, [[page|text]].
-FIELD = re.compile(r"\|(?![^\[\]]*\]\])")
-NAMED_FIELD = re.compile(r"\s*(?!1\b|text\b)[\w -]*=")
-FIELD_NAME = re.compile(r"\s*(?:1|text)\s*=")
-
-# The templates that stand for words within a sentence or for a quotation, by what they show. All
-# others go, as they mostly are boxes, notes and citations.
-TEMPLATES: dict[str, Callable[[list[str]], str]] = {
-    **dict.fromkeys(("nowrap", "nobr", "abbr", "nihongo", "ill"), lambda fields: fields[0]),
-    **dict.fromkeys(("lang", "langx"), lambda fields: "".join(fields[1:2])),
-    **dict.fromkeys(("transl", "transliteration"), lambda fields: fields[-1]),
-    **dict.fromkeys(("quote", "blockquote", "cquote"), lambda fields: f"\n\n{fields[0]}\n\n"),
-    **dict.fromkeys(("convert", "cvt"), lambda fields: _quantity(*fields)),
-    **dict.fromkeys(("circa", "c."), lambda fields: f"c. {fields[0]}"),
-    **dict.fromkeys(("snd", "spnd", "spaced ndash", "ndash"), lambda fields: " – "),
-    "as of": lambda fields: f"As of {fields[0]}",
-    "mdash": lambda fields: "—",
-    "nbsp": lambda fields: " ",
-    "'": lambda fields: "'",
-}
-# {{convert|3|to|5|km|mi}} shows "3 to 5 km", and more that is left out.
-RANGES = {"-": "–", "–": "–", "to": " to ", "and": " and ", "or": " or ", "by": " by ", "x": " × "}
-UNITS = {"C": "°C", "F": "°F", "sqmi": "sq mi", "sqft": "sq ft", "km2": "km²", "m2": "m²"}
+# Its content may have single braces, alone or in pairs.
+INNERMOST_TEMPLATE = re.compile(
+    r"\{\{([^{}]*(?:(?:\{[^{}]*\}|\{(?!\{|[^{}]*\})|\}(?!\}))[^{}]*)*)\}\}"
+)
+UNCLOSED_TEMPLATE = re.compile(r"\{\{(?:[^{}\n]|\{[^{}\n]*\})*\}?")
+FRACTION = re.compile(r"\d+/\d+")
 
 # Innermost tables first, so that tables inside tables go too.
 TABLE = re.compile(r"^[ :]*\{\|(?:(?!^[ :]*\{\|).)*?^\s*\|\}", re.S | re.M)
@@ -76,7 +64,7 @@ TIDY = [
     (re.compile(r"^[*#:;]+|^-{4,}", re.M), ""),  # bullets, indents and rules
     (re.compile(r"'{5}|'{2,3}|__[A-Z]+__|\[\[|\]\]|\{\{|\}\}"), ""),
     (re.compile(r"[^\S\n]+"), " "),
-    # What a removed template (a pronunciation, a foreign word) leaves behind.
+    # Around templates that show nothing, such as a pronunciation.
     (re.compile(r"\([ ,;]+"), "("),
     (re.compile(r"[ ,;]+\)"), ")"),
     (re.compile(r" ?\(\)"), ""),
@@ -87,29 +75,50 @@ TIDY = [
 ]
 
 
-def prose(source: str, hidden_links: Collection[str] = HIDDEN_LINKS) -> str:
+def prose(
+    source: str,
+    hidden_links: Collection[str] = HIDDEN_LINKS,
+    unknown_template: Callable[[str], str] = lambda name: "",
+) -> str:
     """The text of an article's wiki source: paragraphs and headings, case and punctuation kept.
 
-    Links into the namespaces `hidden_links` (lower case) go, captions included.
+    Args:
+        source: the article.
+        hidden_links: namespaces (lower case) of links that are removed, captions included.
+        unknown_template: gets the name of a template that `templates` does not have, and returns
+            its text.
     """
-    import mwparserfromhell  # a third of a second that only who parses has to spend
+    import mwparserfromhell  # takes a third of a second; only a process that parses needs it
 
-    source = CUT.sub("", source)
-    source = _until_unchanged(INNERMOST_TEMPLATE, _shown, source)
+    source = CUT.sub(_literal, source)
+    show = functools.partial(_shown, unknown_template)
+    source = _until_unchanged(INNERMOST_TEMPLATE, show, source)
+    source = UNCLOSED_TEMPLATE.sub("", source)
     source = _until_unchanged(TABLE, "", source)
     source = APPARATUS.sub("", source)
-    # Without tags left, as some nests of unclosed ones take the parser hours and all memory. So
-    # would unbalanced quotes mislead it; these are easily removed from the text.
+    # The parser takes hours and all memory for some nests of unclosed tags, and unbalanced quotes
+    # mislead it. So tags go first, and quotes, which are easily removed, go last.
     source = TAG.sub("", BREAK.sub("\n", source)).replace("<", "&lt;")
     try:
         tree = mwparserfromhell.parse(source, skip_style_tags=True)
-    except mwparserfromhell.parser.ParserError:  # known of no page, but the parser reserves it
+    except mwparserfromhell.parser.ParserError:  # no page is known to raise it, but one may
         return ""
     text = html.unescape("".join(_visible(tree, hidden_links)))
     text = _until_unchanged(EMPTY_SECTION, "", text)
     for pattern, replacement in TIDY:
         text = pattern.sub(replacement, text)
-    return text.strip()
+    return restore(text.strip())
+
+
+def _literal(cut: re.Match[str]) -> str:
+    return protect(html.unescape(cut["literal"] or ""))
+
+
+def _shown(unknown_template: Callable[[str], str], template: re.Match[str]) -> str:
+    text = templates.shown(template[1], unknown_template)
+    before = template.string[max(template.start() - 1, 0) : template.start()]
+    # 3{{frac|1|2}} is 3 1/2.
+    return f" {text}" if before.isdigit() and FRACTION.fullmatch(text) else text
 
 
 def _until_unchanged(
@@ -119,24 +128,6 @@ def _until_unchanged(
     while found:
         text, found = pattern.subn(replacement, text)
     return text
-
-
-def _shown(template: re.Match[str]) -> str:
-    """What a template without templates in it shows of its fields."""
-    name, *fields = FIELD.split(template[1])
-    name = name.strip().lower().replace("_", " ")
-    show = TEMPLATES.get("nowrap" if name.startswith("lang-") else name)
-    if show is None:
-        return ""
-    fields = [FIELD_NAME.sub("", field).strip() for field in fields if not NAMED_FIELD.match(field)]
-    return show(fields or [""])
-
-
-def _quantity(value: str, *rest: str) -> str:
-    while len(rest) > 1 and rest[0] in RANGES:
-        value += RANGES[rest[0]] + rest[1]
-        rest = rest[2:]
-    return f"{value} {UNITS.get(rest[0], rest[0])}" if rest else value
 
 
 def _visible(tree: "Wikicode", hidden_links: Collection[str]) -> Iterator[str]:

@@ -62,7 +62,7 @@ def multistream(pages, a_stream):
 
 
 def documents(path):
-    """What workers read, on whose machine the dump's files are not."""
+    """What workers read, which have the pickled parts but not the files."""
     parts = [pickle.loads(pickle.dumps(part)) for part in dump_corpus("dump", str(path)).parts()]
     return [text for part in parts for text in part()]
 
@@ -149,7 +149,7 @@ def test_parts_are_of_even_size_and_lazy(tmp_path, words, small_parts, form):
     assert len(sizes) > 4
     assert all(wanted <= size < 1.5 * wanted for size in sizes[:-1])
     assert sizes[-1] < 1.5 * wanted
-    # The first ones are there although the file ends in the middle.
+    # The first parts are found although the file is cut short.
     file.write_bytes(file.read_bytes()[:-1000])
     parts = dump_corpus("x", str(file)).parts()
     assert next(iter(next(parts)())).startswith("00000")
@@ -245,10 +245,10 @@ def test_the_licence_is_that_of_wikipedia_on_the_day(tmp_path, name, base, licen
         (b"", "''"),
     ],
 )
-def test_what_is_no_dump_is_shown(tmp_path, content, found):
+def test_a_file_that_is_not_a_dump_is_refused_with_its_beginning(tmp_path, content, found):
     file = tmp_path / "a.xml.bz2"
     file.write_bytes(content)
-    with pytest.raises(UserError, match="is no MediaWiki dump, or is damaged") as caught:
+    with pytest.raises(UserError, match="is not a MediaWiki dump, or it is damaged") as caught:
         dump_corpus("x", str(file))
     assert found in str(caught.value)
     assert str(file) in str(caught.value)
@@ -299,7 +299,7 @@ def test_streams_after_the_header_that_end_within_a_page_are_refused(tmp_path, w
         documents(file)
 
 
-def test_a_page_that_is_no_xml_is_refused(tmp_path):
+def test_a_page_that_is_not_xml_is_refused(tmp_path):
     file = tmp_path / "a.xml"
     file.write_bytes(xml(page("a").replace("</ns>", "")))
     with pytest.raises(UserError, match=re.escape(str(file))):

@@ -3,6 +3,7 @@ import json
 import lzma
 import os
 import pickle
+import re
 
 import pytest
 
@@ -77,9 +78,10 @@ def test_the_revision_follows_the_content_not_the_folder(tmp_path):
     [
         ('{"text": "cut', "no valid JSON"),
         ("[1, 2]", "list"),
-        ('{"title": "x", "body": "y"}', r"\['body', 'title'\] \(data\.text_column names the one\)"),
+        ('{"title": "x", "body": "yy"}', r"\['body', 'title'\].* --set data\.text_column=body"),
         ('{"text": 3}', 'a "text" of type int'),
         ("\udcff".encode("utf-8", "surrogateescape"), "no valid JSON"),
+        ("A text.", "no valid JSON.* Plain text must be rewritten"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, monkeypatch, line, found):
@@ -103,6 +105,11 @@ def test_a_truncated_archive_is_named(tmp_path, suffix, opener):
 def test_a_pattern_without_files_is_refused(tmp_path):
     with pytest.raises(UserError, match="No file matches"):
         opened(tmp_path / "*.jsonl")
+
+
+def test_a_folder_is_told_from_a_file_that_is_absent(tmp_path):
+    with pytest.raises(UserError, match=re.escape(f"is a folder (data.corpus: jsonl:{tmp_path}")):
+        opened(tmp_path)
 
 
 def test_a_file_whose_name_looks_like_a_pattern_is_read(tmp_path):

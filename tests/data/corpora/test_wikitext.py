@@ -38,7 +38,7 @@ def test_the_sample_is_tidy_prose(sample):
 
 def test_prose_keeps_paragraphs_headings_and_list_items():
     source = """{{Infobox|a={{b}}}}
-'''Aa''' ({{IPA|a}}; {{lang|de|Aa}}) is a ''river'' in [[Germany|the north]].<ref>A book.</ref>
+'''Aa''' ({{IPA-de|a}}; {{lang|de|Aa}}) is a ''river'' in [[Germany|the north]].<ref>A book.</ref>
 
 {| class="wikitable"
 ! Year
@@ -84,13 +84,13 @@ A.jpg|The river
         ("a<ref name=x/>b<ref name='y'>{{cite|c}}</ref>d<REF>e</REF >f", "abdf"),
         ("a <math>x < y</math> b <score>c</score> <source lang=c>d;</source>e", "a b e"),
         ("a <table><tr><td>1</td></tr></table>b", "a b"),
-        ("{{As of|2016|5|lc=y}}, {{circa|1900}}", "As of 2016, c. 1900"),
+        ("{{As of|2016|5|lc=y}}, {{circa|1900}}", "as of May 2016, c. 1900"),
         ("the <code>if</code> of <span style='x'>C</span>", "the if of C"),
         ("a<br/>b", "a\nb"),
         ("a {{b|{{c|[[d|e]]}}|f={g} }} h", "a h"),
         ("[[A]], [[b c|d ''e'']], [[f]]s, [[:Category:g]], [[de:h]]", "A, d e, fs, Category:g,"),
         ("[http://a.org b c], [http://d.org], http://e.org f", "b c, f"),
-        ("such as {{IPA|a}}, {{IPA|b}}, {{IPA|c}} or d", "such as, or d"),
+        ("such as {{IPA-de|a}}, {{IPAc-en|b}}, {{respell|c}} or d", "such as, or d"),
         ("a [[b", "a b"),
         ("a }} b ]] c", "a b c"),
         ("{| class=x\n| never closed\nb", "b"),
@@ -109,6 +109,17 @@ A.jpg|The river
         ),
         ("{{lang}}x{{nowrap|}}y", "xy"),
         ("== Only a heading ==\n{{stub}}", ""),
+        ("a <nowiki>[[a|b]]</nowiki> c", "a [[a|b]] c"),
+        (
+            "<nowiki>== ''a'' == <ref>{{b}}</ref> &lt;!-- &#91;</nowiki>",
+            "== ''a'' == <ref>{{b}}</ref> <!-- [",
+        ),
+        ("<nowiki>*</nowiki> a<nowiki/>b <!-- <nowiki> -->[[c|d]]</nowiki>", "* ab d"),
+        ("{{nowrap|a<nowiki>|</nowiki>b}}", "a|b"),
+        ("a {{Box of x", "a"),
+        ("a {{Box of x\n| b = c\n\nd", "a\n\nd"),
+        ("a{{cn|date=May 2015} b\n{{Box|{{nowrap|c}} d\ne", "a b\n\ne"),
+        ("a {{b|{c}|{ d}} e {{math|{f} + 1}}", "a e {f} + 1"),
     ],
 )
 def test_prose_of(source, text):
@@ -130,6 +141,8 @@ def test_links_into_the_wikis_own_namespaces_go():
         "{{a|" * 500,
         "{|\n|a\n" * 200,
         "<ref>" * 1000,
+        "<nowiki>" * 1000,
+        "{{a|{x}" * 2000 + "{x" * 2000,
         "[[File:a|" * 300 + "x" + "]]" * 300,
         "=" * 3000,
         "(" + " ," * 3000,

@@ -1,6 +1,7 @@
-"""Read by every Python process that has this folder on its path: poisons the trials of a search.
+"""Poisons the trials of a search: some learning rates make their training diverge, fail or hang.
 
-What a learning rate does is changed in the processes of the trials alone.
+Every Python process that has this folder on its path imports this file when it starts. Only the
+processes of trials are changed.
 """
 
 import importlib.util
@@ -17,7 +18,7 @@ RATES = [GOOD, DIVERGES, DIVERGES_LATE, RAISES, DIES, HANGS, FREEZES]
 
 
 class Poison:
-    """Finds the training loop, and changes it once it is imported."""
+    """An import hook that changes the training loop when it is imported."""
 
     def find_spec(self, name, path, target=None):
         if name != "raygpt.training.loop":
@@ -54,6 +55,6 @@ def poison(loop):
     loop.TrainingRun.learning_rate = learning_rate
 
 
-# What the command itself trains, to see how fast it is, stays as it is.
+# The command itself is left alone.
 if any("default_worker.py" in argument for argument in sys.orig_argv):
     sys.meta_path.insert(0, Poison())
