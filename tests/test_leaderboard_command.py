@@ -148,6 +148,8 @@ def test_different_validation_sets_are_not_compared_unless_forced(run_of, known,
         main(list(map(str, runs)))
     rows = json.loads(printed(capsys, *runs, "--force", "--format", "json"))
     assert [row["run"] for row in rows] == ["b", "a"]
+    note = printed(capsys, *runs, "--force").partition("\n\n")[2]
+    assert note.startswith("Bits per byte of these runs do not compare: validation_set (a: v; b:")
     assert len(printed(capsys, runs[1]).splitlines()) == 2
 
 
