@@ -9,7 +9,12 @@ from rich.console import Console
 from rich.text import Text
 
 from raygpt.command import command_parser, run_command
-from raygpt.results.comparability import describe_budgets, refuse_incomparable
+from raygpt.results.comparability import (
+    describe_budgets,
+    refuse_incomparable,
+    scored_texts,
+    why_incomparable,
+)
 from raygpt.results.conditions import describe_none
 from raygpt.results.leaderboard import (
     FORMATS,
@@ -99,9 +104,14 @@ def conclusions(runs: list[Results]) -> list[str]:
 
 
 def notes(runs: list[Results]) -> list[str]:
-    """What limits the comparison of the trials of several runs."""
-    budgets = describe_budgets(by_name(runs))
-    return [budgets] if budgets else []
+    """What limits the comparison of the trials of several runs, in a line each."""
+    if len(runs) < 2:
+        return []
+    named = by_name(runs)
+    found = [describe_budgets(named)]
+    if why := why_incomparable({name: scored_texts(results) for name, results in named.items()}):
+        found.append(f"Bits per byte of these runs do not compare: {why}.")
+    return list(filter(None, found))
 
 
 def watched(options: argparse.Namespace) -> Text:

@@ -1,4 +1,4 @@
-"""`python -m raygpt.report RUN`: what a run showed, as one HTML file for a browser."""
+"""`python -m raygpt.report RUN`: the results of a run as one HTML file for a browser."""
 
 import sys
 from pathlib import Path
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 REPORT = "report.html"
 ATTENTION_WINDOWS = 8
-"""Of the validation set, to look at attention in: half a minute each for the largest models."""
+"""Windows of the validation set to measure attention in; large models take half a minute each."""
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Write the report and say where it is."""
+    """Write the report and print its path."""
     parser = command_parser("report", __doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder, such as runs/lr_sched")
     parser.add_argument(
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--no-attention",
         action="store_true",
-        help="leave out where the attention heads look, which takes the models and their text",
+        help="leave out the attention heads, which need the trained models and the data",
     )
     options = parser.parse_args(arguments)
 
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def attention_pictures(run: "Run") -> "list[Pictures]":
-    """Where the heads of the best trial and the baseline look; none where that is not to be had."""
+    """Figures of the attention heads of the best trial and the baseline; none if not available."""
     from raygpt.analysis import attention_figures as figures
     from raygpt.analysis.blocks import Pictures
     from raygpt.analysis.comparison import compare_attention
@@ -62,13 +62,13 @@ def attention_pictures(run: "Run") -> "list[Pictures]":
     return [
         Pictures([figures.mean_distance_figure(distances)], ""),
         Pictures([figures.distance_histogram_figure(distances)], ""),
-        # Narrower, the tokens beside a map would run into each other.
+        # On less width, the tokens beside a map would overlap.
         Pictures([figures.attention_map_figure(maps)], "", least_width=420 * len(maps)),
     ]
 
 
 def refuse_other_file(path: Path) -> None:
-    """Raise UserError if anything but an earlier report would be overwritten."""
+    """Raise UserError if the path has anything that is not an earlier report."""
     from raygpt.analysis.page import MARK
 
     if path.is_dir():
@@ -79,8 +79,8 @@ def refuse_other_file(path: Path) -> None:
         with path.open("rb") as file:
             if file.read(len(MARK)) != MARK.encode():
                 raise UserError(
-                    f"--out {path}: is there already and no report, so it is not overwritten; name "
-                    f"another file"
+                    f"--out {path}: exists and is not a report of raygpt, so it is not "
+                    f"overwritten; name another file"
                 )
 
 

@@ -148,6 +148,8 @@ def test_different_validation_sets_are_not_compared_unless_forced(run_of, known,
         main(list(map(str, runs)))
     rows = json.loads(printed(capsys, *runs, "--force", "--format", "json"))
     assert [row["run"] for row in rows] == ["b", "a"]
+    note = printed(capsys, *runs, "--force").partition("\n\n")[2]
+    assert note.startswith("Bits per byte of these runs do not compare: validation_set (a: v; b:")
     assert len(printed(capsys, runs[1]).splitlines()) == 2
 
 
@@ -175,7 +177,7 @@ def test_a_condition_that_is_none(runs):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "error: --where 'weight_decay < often': training.weight_decay is a number, and often is "
-        "none; write it like 0.1, 2e-4 or 300M\n"
+        "not; write it like 0.1, 2e-4 or 300M\n"
     )
 
 

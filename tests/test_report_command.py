@@ -45,7 +45,7 @@ def test_an_earlier_report_is_replaced_and_nothing_else_is(run, tmp_path, capsys
         main([str(run), "--out", str(report)])
     notes = tmp_path / "notes.html"
     notes.write_text("my notes")
-    with pytest.raises(UserError, match="there already and no report"):
+    with pytest.raises(UserError, match="exists and is not a report of raygpt"):
         main([str(run), "--out", str(notes)])
     assert notes.read_text() == "my notes"
 

@@ -338,7 +338,7 @@ def test_every_bad_input_is_one_message(file, tmp_path):
     (tmp_path / "runs/tiny").mkdir(parents=True)
     (tmp_path / "a-file").write_text("")
     attempts = {
-        "runs/tiny is there already and is not overwritten": [file],
+        "runs/tiny exists and is not overwritten": [file],
         "tiny.yml: there is no such file": ["tiny.yml"],
         "--set training.tokns=1: training.tokns: unknown key": [file, "--set", "training.tokns=1"],
         "a-file/tiny cannot be made": [file, "--runs-dir", "a-file"],

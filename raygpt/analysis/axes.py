@@ -1,4 +1,4 @@
-"""A searched value as an axis of a picture, on the scale that it was searched on."""
+"""A searched value as an axis of a figure, on the scale that it was searched on."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from raygpt.recipe.ranges import Choice, LogUniform, Range
 from raygpt.results.leaderboard import format_value
 
 TICKS = (1, 2, 5)
-"""Of every power of ten, on a logarithmic axis over few of them; over many, only the first."""
+"""Ticks in each power of ten on a logarithmic axis over few of them; over many, only the first."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Where values lie on an axis.
+    """An axis of a figure.
 
-    A position is the value, its decimal logarithm, or the number of a category.
+    A position on it is the value, its decimal logarithm, or the number of its category.
     """
 
     name: str
-    """Dotted."""
+    """The dotted name of the value."""
     low: float
     high: float
     """Ends of the axis, as positions."""
@@ -42,16 +42,16 @@ class Axis:
         return np.log10(numbers) if self.log else numbers
 
     def shares(self, values: Iterable[Any]) -> np.ndarray:
-        """The way along the axis, from 0 to 1, of each value."""
+        """The position of each value as a share of the axis, from 0 to 1."""
         return (self.positions(values) - self.low) / (self.high - self.low)
 
     def grid(self, points: int) -> np.ndarray:
-        """Values that divide the axis evenly; not of categories."""
+        """Values at even distances along an axis without categories."""
         positions = np.linspace(self.low, self.high, points)
         return 10**positions if self.log else positions
 
     def layout(self) -> dict[str, Any]:
-        """What plotly is to know of the axis."""
+        """The axis in plotly's terms."""
         margin = 0.03 * (self.high - self.low)
         found: dict[str, Any] = {"title": {"text": self.title}}
         if self.categories is not None:
@@ -65,7 +65,7 @@ class Axis:
         return found | {"type": "log", "tickvals": values, "ticktext": texts}
 
     def ticks(self) -> tuple[list[float], list[str]]:
-        """Positions and texts of ticks, where plotly does not make its own."""
+        """Positions and texts of ticks, for figures in which plotly does not make its own."""
         if self.categories is not None:
             return list(range(len(self.categories))), list(self.categories)
         if not self.log:
@@ -82,8 +82,8 @@ def axis(name: str, values: pd.Series, found: Range | None = None) -> Axis:
     """The axis of a searched value.
 
     Args:
-        name: dotted.
-        values: that trials had.
+        name: the dotted name of the value.
+        values: the trials' values.
         found: the range that was searched. If it is not known, the axis is linear and ends at the
             smallest and largest value.
     """

@@ -1,4 +1,4 @@
-"""What a report consists of, before it is a page."""
+"""The blocks that a report consists of, before they are a page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Points:
-    """Sentences below each other."""
+    """A list of sentences."""
 
     sentences: Sequence[str]
     kind = "points"
@@ -32,7 +32,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class Headline:
-    """Figures that are the answer, each with what it is."""
+    """The most important figures, each with its meaning."""
 
     figures: Sequence[tuple[str, str]]
     kind = "headline"
@@ -40,7 +40,7 @@ class Headline:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells are text already; `numbers` are the headings of columns of numbers."""
+    """A table whose cells are text; `numbers` names the headings of numeric columns."""
 
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -50,7 +50,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Code:
-    """Text to copy, and what it is."""
+    """Text to copy, with a description."""
 
     text: str
     about: str = ""
@@ -61,12 +61,12 @@ class Code:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Figures beside each other where there is room, and what they show."""
+    """Figures, side by side if the page is wide enough, with a caption."""
 
     figures: Sequence[Figure]
     caption: str
     least_width: int = 0
-    """In pixels; where the page is narrower, the picture scrolls within it."""
+    """In pixels; on a narrower page the figure scrolls inside it."""
     kind = "pictures"
 
 

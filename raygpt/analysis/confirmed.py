@@ -1,4 +1,4 @@
-"""The configurations that were confirmed: their means with intervals."""
+"""The figure of confirmed configurations: their means with intervals."""
 
 import plotly.graph_objects as go
 
@@ -9,13 +9,13 @@ from raygpt.results.tables import Results
 
 
 def confirmed_means(results: Results) -> go.Figure:
-    """A row a configuration: mean and 95% interval of its further runs, and the runs as points.
+    """A row for each configuration: mean, 95% interval and single scores of its further runs.
 
     Args:
         results: of a search that was confirmed.
 
     Raises:
-        UserError: it was not, or no run has come to an end.
+        UserError: the search was not confirmed, or no further run is completed.
     """
     found = confirmation(results.trials)
     configurations = [c for c in found.configurations if c.scores] if found else []
@@ -28,7 +28,7 @@ def confirmed_means(results: Results) -> go.Figure:
             colour = COLOURS[BASELINE]
         elif c is found.winner:
             colour = COLOURS[BEST]
-        name = f"{c}, diverged at times" if c.diverged else str(c)
+        name = f"{c}, some runs diverged" if c.diverged else str(c)
         half = found.half_width(c)
         interval = f"<br>{CONFIDENCE:.0%} interval {c.mean - half:.4f} to {c.mean + half:.4f}"
         figure.add_scatter(

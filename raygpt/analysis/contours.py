@@ -13,12 +13,13 @@ from raygpt.recipe.ranges import Range
 from raygpt.results.tables import Results
 
 POINTS = 40
-"""Of the surface, along each axis."""
+"""Points of the surface along each axis."""
 FEWEST = 4
-"""Trials that a surface takes; fewer are shown as points."""
+"""Trials needed for a surface; fewer are shown as points only."""
 REACH = 1.5
+"""Distance from a trial, in kernel widths, up to which the surface is drawn."""
 MANY = 60
-"""Points, from which on they are drawn small."""
+"""From this number on, points are drawn small."""
 COLOURSCALE = "Viridis_r"
 
 
@@ -27,18 +28,19 @@ def contour(results: Results, ranges: Mapping[str, Range], x: str, y: str) -> go
 
     The surface is the local mean of the trials at the largest budget reached, weighted by a normal
     kernel (E. Nadaraya, On Estimating Regression, 1964) of Scott's width in each direction, the
-    standard deviation times n^(-1/6). A mean cannot invent a minimum that no trial has seen. All
-    other values are as the trials had them. Points have the colour of their own figure.
+    standard deviation times n^(-1/6). A mean cannot show a minimum that no trial has reached. The
+    other values are those of each trial. Points have the colour of their own figure.
 
-    Crosses are trials that were stopped, diverged or failed: they have no figure, but are no good
-    sign. So the surface is blank where they lie at least twice as densely as the others, each
-    density one over the whole plane, and where none of the others lies within REACH widths.
+    Crosses are trials that were stopped, diverged or failed. They have no comparable figure, but
+    suggest that the region is bad. So the surface is blank where their density is at least twice
+    that of the other trials, both normalised over the plane, and where no other trial lies within
+    REACH widths.
 
     Args:
         results: of a search.
-        ranges: by dotted name, what was searched.
-        x: dotted name of the value along the page.
-        y: of the one up the page.
+        ranges: the searched ranges, by dotted name.
+        x: dotted name of the value on the horizontal axis.
+        y: dotted name of the value on the vertical axis.
 
     Raises:
         UserError: one of the values is not a number.
@@ -47,7 +49,7 @@ def contour(results: Results, ranges: Mapping[str, Range], x: str, y: str) -> go
     across, upward = (axis(name, trials[name], ranges.get(name)) for name in (x, y))
     for one in (across, upward):
         if one.categories is not None:
-            raise UserError(f"{one.name}: a contour takes numbers, and these are categories")
+            raise UserError(f"{one.name}: its values are categories, and a contour needs numbers")
     figure = go.Figure()
     drawn = [(group, cross, rows.dropna(subset=[x, y])) for group, cross, rows in points(results)]
     compared, others = (
@@ -108,10 +110,10 @@ def surface(trials: pd.DataFrame, others: pd.DataFrame, across: Axis, upward: Ax
     """The local means on a grid, a row for each step of `upward`; NaN where it is blank.
 
     Args:
-        trials: that have a figure.
-        others: that have none.
-        across: along the page.
-        upward: up the page.
+        trials: trials with a comparable figure.
+        others: trials without one.
+        across: the horizontal axis.
+        upward: the vertical axis.
     """
     points, without = (
         np.stack([axis.shares(table[axis.name]) for axis in (across, upward)], axis=1)

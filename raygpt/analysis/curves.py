@@ -7,41 +7,32 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from raygpt.analysis.groups import BASELINE, BEST, COLOURS, FURTHER, WIDER, groups, hover_texts
+from raygpt.results.comparability import bytes_per_token
 from raygpt.results.tables import Results
 
 GAP = {"tokens": np.nan, "y": np.nan, "text": ""}
 WIDTHS = {BEST: 2.6, BASELINE: 2.2}
 OPACITIES = {"stopped": 0.55, "completed": 0.75, "running": 0.75}
 ENDS = {"stopped": "x", "diverged": "diamond", "failed": "diamond"}
-"""Marks where trials ended that did not come to the end of the budget."""
-
-
-def bytes_per_token(history: pd.DataFrame) -> float:
-    """UTF-8 bytes of a scored validation token, on average; NaN where no trial was judged yet.
-
-    It is a property of the tokenizer and the validation set, so all trials of a run have the same:
-    `bits_per_token / bits_per_byte` at any rung.
-    """
-    scored = history.dropna(subset=["bits_per_token", "bits_per_byte"])
-    return float((scored["bits_per_token"] / scored["bits_per_byte"]).median())
+"""Symbols at the ends of trials that did not complete the budget."""
 
 
 def learning_curves(results: Results, trials: Iterable[str] | None = None) -> go.Figure:
-    """Bits per byte over tokens; rungs are upright lines, cooldowns dotted.
+    """Bits per byte over tokens, with rungs as vertical lines and dotted cooldowns.
 
-    Points at rungs are of the validation set. The lines between are the training loss, the mean
-    since the report before, in bits a token over the validation set's bytes a token: that is the
-    loss in bits per byte if training text has as many bytes a token as validation text, which of
-    one corpus is so but for chance. Dropout is on in training, so a line may lie above its points.
-    As long as no trial was judged, the unit is bits a token.
+    Points at rungs are measured on the validation set. The lines between them are the training
+    loss, the mean since the report before, converted to bits per byte with the validation set's
+    bytes per token. That assumes that training text has as many bytes per token as validation text,
+    which holds within a corpus up to chance. Training has dropout, so a line may lie above its
+    points. Before the first evaluation of any trial, the unit is bits per token.
 
-    A cooldown leaves the trunk on the way to a rung, and the trial goes back to where it began.
-    Runs that confirm a trial have no cooldowns, so only their end is a point.
+    A cooldown leaves the trial's curve on the way to a rung; the trial then resumes from where the
+    cooldown began. Runs that confirm a trial have no cooldowns, so only their end is a point.
 
     Args:
         results: of a run.
-        trials: trial_id of those to show; if left out all, of which those that confirm a trial wait
-            for a click on their name.
+        trials: trial_ids to show. If left out, all are shown, but runs that confirm a trial only
+            after a click on their name in the legend.
     """
     history, ratio = results.history, bytes_per_token(results.history)
     known = np.isfinite(ratio)
@@ -60,7 +51,7 @@ def learning_curves(results: Results, trials: Iterable[str] | None = None) -> go
 
 
 def learning_rates(results: Results, trials: Iterable[str] | None = None) -> go.Figure:
-    """Learning rates over tokens; cooldowns to rungs are dotted.
+    """Learning rates over tokens, with dotted cooldowns to rungs.
 
     Arguments are those of `learning_curves`.
     """
@@ -73,9 +64,9 @@ def learning_rates(results: Results, trials: Iterable[str] | None = None) -> go.
 def _curves(
     results: Results, history: pd.DataFrame, trials: Iterable[str] | None, hover: str
 ) -> go.Figure:
-    """A trunk and dotted cooldowns of every trial, from the column `y`.
+    """The curve and the dotted cooldowns of every trial, from the column `y`.
 
-    The trials of a group share a trace, with gaps in between: hundreds of traces would be slow.
+    The trials of a group share a trace with gaps in it, because hundreds of traces would be slow.
     """
     figure = go.Figure()
     texts = hover_texts(results)
@@ -114,7 +105,7 @@ def _curves(
 
 
 def _members(results: Results, trials: Iterable[str] | None) -> Iterator[tuple[str, Sequence[str]]]:
-    """The groups in the order in which they are drawn, with the trial_ids of each."""
+    """The groups in drawing order, with the trial_ids of each."""
     group = groups(results)
     for name in COLOURS:
         members = results.trials.loc[group == name, "trial_id"]
@@ -122,10 +113,13 @@ def _members(results: Results, trials: Iterable[str] | None) -> Iterator[tuple[s
 
 
 def _stretches(reports: pd.DataFrame) -> Iterator[tuple[bool, pd.DataFrame]]:
-    """The trunk of a trial, and each of its cooldowns from where it leaves the trunk.
+    """The reports outside cooldowns, then those of each cooldown from where it began.
 
     Args:
         reports: of one trial, in the order in which they were made.
+
+    Yields:
+        Whether it is a cooldown, and its reports.
     """
     cooldown = reports["cooldown"].fillna(False).to_numpy(bool)
     trunk = reports[~cooldown]
@@ -133,21 +127,21 @@ def _stretches(reports: pd.DataFrame) -> Iterator[tuple[bool, pd.DataFrame]]:
     starts = np.flatnonzero(cooldown & ~np.concatenate([[False], cooldown[:-1]]))
     for start in starts:
         stop = start + int(np.argmin(np.append(cooldown[start:], False)))
-        # Later reports of the trunk may lie at fewer tokens than the cooldown that it went back of.
+        # After a cooldown a trial resumes at fewer tokens, so order by position would be wrong.
         before = reports.iloc[:start]
         before = before[~cooldown[:start]].tail(1)
         yield True, pd.concat([before, reports.iloc[start:stop]])
 
 
 def _visible(group: str, trials: Iterable[str] | None) -> bool | str:
-    """Whether a group is shown at once. Further runs would hide those that they confirm."""
+    """Whether a group is shown at first. Further runs would cover the trials that they confirm."""
     return "legendonly" if group == FURTHER and trials is None else True
 
 
 def _add_rungs(
     figure: go.Figure, results: Results, history: pd.DataFrame, trials: Iterable[str] | None
 ) -> None:
-    """Upright lines at the rungs, points of the trials there, and marks where trials ended."""
+    """Add vertical lines at the rungs, the trials' points there, and symbols where trials ended."""
     scored = history.dropna(subset="bits_per_byte")
     own = results.trials.loc[results.trials["confirms"].isna(), "trial_id"]
     for tokens in sorted(scored.loc[scored["trial_id"].isin(own), "tokens"].unique()):
@@ -181,9 +175,9 @@ def _add_rungs(
 
 
 def _judged_range(history: pd.DataFrame, trials: Iterable[str] | None) -> dict[str, list[float]]:
-    """The axis from the lowest of all to the worst figure at a rung: steep beginnings are above it.
+    """The axis range from the lowest value to the worst at a rung, without the steep beginnings.
 
-    Worst but for what lies far out, which diverged or was about to.
+    Outliers, which belong to trials that diverged or were about to, are left out as well.
     """
     if trials is not None:
         history = history[history["trial_id"].isin(list(trials))]

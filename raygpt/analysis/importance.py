@@ -4,22 +4,22 @@ PED-ANOVA (S. Watanabe, A. Bansal and F. Hutter, PED-ANOVA: Efficiently Quantify
 Importance in Arbitrary Subspaces, 2023) compares where the best trials lie with where all of them
 lie: the importance of a hyperparameter is the Pearson divergence of the two densities along it.
 
-It asks of a trial nothing but whether it is among the best. So trials of different budgets can be
-taken together, as no other measure could: those that were stopped at a rung, or diverged, count as
-what they are, not among the best. Fewer bits per byte at the largest budget that any trial has
-reached are what makes the best.
+The only thing that it uses of a trial's result is whether it is among the best, by bits per byte at
+the largest budget that any trial has reached. So, unlike other measures, it can use trials of
+different budgets: trials that were stopped at a rung or diverged count as not among the best.
 
-Two things say how far to trust it:
+Two figures show its uncertainty:
 
 - **The interval** is the middle 90% of the shares found on random halves of the trials. A half
-  differs from the whole by as much as the whole from the truth (D. Politis and J. Romano, Large
-  Sample Confidence Regions Based on Subsamples, 1994, for halves without replacement), but for
-  small numbers of trials, where it is a guess.
-- **Chance**: the trials' places are shuffled, so that nothing matters, and the largest importance
-  of any hyperparameter is noted. One that is above 95% of these is called real: if none mattered,
-  the chance that any is called so is 5% (P. Westfall and S. Young, Resampling-Based Multiple
-  Testing, 1993). This holds for any number of trials, if values were drawn at random; a sampler
-  that learns draws good trials near each other, which looks a little like importance.
+  differs from the whole by as much as the whole differs from the truth (D. Politis and J. Romano,
+  Large Sample Confidence Regions Based on Subsamples, 1994, for halves without replacement). For
+  small numbers of trials it is only a rough estimate.
+- **Chance**: the trials' ranks are shuffled, so that no hyperparameter matters, and the largest
+  importance of any is recorded. An importance above 95% of these is called real: if no
+  hyperparameter mattered, the probability that any is called real is 5% (P. Westfall and S. Young,
+  Resampling-Based Multiple Testing, 1993). This holds for any number of trials if values were drawn
+  at random. A sampler that learns draws good trials near each other, which looks a little like
+  importance.
 """
 
 import math
@@ -35,13 +35,14 @@ from raygpt.analysis.groups import judged, short
 from raygpt.errors import UserError
 from raygpt.recipe.ranges import Range
 from raygpt.results.tables import Results, ranked
+from raygpt.wording import listed
 
 FEWEST_BEST = 5
-"""Optuna's advice; fewer say nothing of a density."""
+"""As Optuna advises; fewer are too few to estimate a density."""
 BEST_SHARE = 0.1
 FEWEST_TRIALS = 2 * FEWEST_BEST
 REPEATS = 100
-"""Halves drawn, and shufflings."""
+"""Number of random halves, and of shuffles."""
 INTERVAL = (0.05, 0.95)
 CONFIDENCE = 0.95
 
@@ -51,20 +52,21 @@ def importance(results: Results, ranges: Mapping[str, Range]) -> pd.DataFrame:
 
     Args:
         results: of a search with trials that ended.
-        ranges: by dotted name, what was searched.
+        ranges: the searched ranges, by dotted name.
 
     Returns:
-        A row a hyperparameter, the most important first: name, importance (a share; they sum to
-        1), low and high (the middle 90% on halves of the trials), chance (the share that one of
-        them reaches by chance alone in 5 searches of 100) and real (whether it is above that). Its
-        `attrs` have trials (how many went in) and best (how many of them count as the best).
+        A row for each hyperparameter, the most important first: name, importance (a share; they sum
+        to 1), low and high (the middle 90% on halves of the trials), chance (the share that chance
+        alone exceeds for any hyperparameter in 5 of 100 searches) and real (whether the importance
+        is above it). `attrs` has trials (the number used) and best (the number that count as the
+        best).
 
     Raises:
         UserError: nothing was searched, or too few trials have ended.
     """
     names = [name for name in results.searched if name in ranges]
     if not names:
-        raise UserError("there are no searched values")
+        raise UserError("nothing was searched")
     trials = ranked(results.trials)
     trials = trials[trials["status"].isin(["completed", "stopped", "diverged"])]
     trials = trials.dropna(subset=names)
@@ -73,8 +75,8 @@ def importance(results: Results, ranges: Mapping[str, Range]) -> pd.DataFrame:
     best = max(FEWEST_BEST, math.ceil(BEST_SHARE * len(trials)))
     if len(trials) < FEWEST_TRIALS or of_most.sum() < FEWEST_BEST:
         raise UserError(
-            f"too few trials to say what mattered: it takes {FEWEST_TRIALS} that "
-            f"ended, {FEWEST_BEST} of them at the same, largest budget; there are {len(trials)}, "
+            f"too few trials to say what mattered: at least {FEWEST_TRIALS} must have ended, "
+            f"{FEWEST_BEST} of them at the largest budget; {len(trials)} have ended, "
             f"{of_most.sum()} of them there"
         )
     best = min(best, int(of_most.sum()))
@@ -108,24 +110,24 @@ def importance(results: Results, ranges: Mapping[str, Range]) -> pd.DataFrame:
 
 
 def describe_importance(found: pd.DataFrame) -> str:
-    """In a sentence or two, what a table of `importance` shows and what it does not."""
+    """What a table of `importance` shows and what it does not, in a few sentences."""
     real = [short(name) for name in found.loc[found["real"], "name"]]
     what = f"{found.attrs['trials']} trials, of which {found.attrs['best']} count as the best"
     if not real:
         return (
-            f"From {what}, no hyperparameter stands out from chance, which does not mean that "
-            f"none mattered: among so few only one that outweighs the others would. The order is "
-            f"no more than a guess; more trials would tell."
+            f"From {what}, no hyperparameter stands out from chance. That does not mean that none "
+            f"mattered: with so few trials, only one that outweighs the others would stand out. "
+            f"The order below is uncertain; it takes more trials to know."
         )
     verb = "stands" if len(real) == 1 else "stand"
-    text = f"From {what}, {' and '.join(real)} {verb} out from what chance alone gives."
+    text = f"From {what}, {listed(real)} {verb} out from chance."
     if len(real) == len(found):
         return text
-    return f"{text} Of the others that is not shown, which does not mean that they do not matter."
+    return f"{text} For the others this is not shown, which does not mean that they do not matter."
 
 
 def importance_bars(found: pd.DataFrame) -> go.Figure:
-    """A bar a hyperparameter, with its interval; a dotted line says what chance alone gives.
+    """A bar for each hyperparameter with its interval, and a dotted line at the level of chance.
 
     Args:
         found: from `importance`.
@@ -166,7 +168,7 @@ def _shares(importances: np.ndarray) -> np.ndarray:
 
 
 class _Study:
-    """Trials as Optuna has them, to be ranked again and again."""
+    """The trials as an Optuna study, whose importances can be evaluated for any ranking."""
 
     def __init__(self, trials: pd.DataFrame, ranges: Mapping[str, Range]):
         import optuna
@@ -182,7 +184,7 @@ class _Study:
             )
 
     def importances(self, places: np.ndarray, best_share: float) -> np.ndarray:
-        """Of every hyperparameter, where trials have these places; infinite leaves one out."""
+        """Every hyperparameter's importance, given the trials' ranks; infinite leaves one out."""
         from optuna.importance import PedAnovaImportanceEvaluator
 
         with _quiet():
@@ -205,7 +207,7 @@ def _frozen(values: dict[str, Any], ranges: Mapping[str, Range]) -> Any:
 
 
 class _quiet(warnings.catch_warnings):
-    """Without Optuna's warnings that say what is known, nor its log of a study made."""
+    """Silences Optuna's warnings on experimental features and its log of new studies."""
 
     def __enter__(self) -> None:
         import optuna

@@ -1,4 +1,4 @@
-"""All trials at once: a line each, through all of its values."""
+"""All trials at once: a line for each, through all of its values."""
 
 from collections.abc import Mapping
 
@@ -11,14 +11,14 @@ from raygpt.results.tables import Results, ranked
 
 
 def parallel_coordinates(results: Results, ranges: Mapping[str, Range]) -> go.Figure:
-    """An axis a searched value, and last the trial's place on the leaderboard, 1 being the best.
+    """An axis for each searched value, then one for the trial's place on the leaderboard.
 
-    Places, for bits per byte at different budgets do not compare. Drag along an axis to see only
-    the trials that lie there. `customdata` says which trial each line is.
+    It shows places because bits per byte at different budgets do not compare. Drag along an axis to
+    see only the trials there. `customdata` has the hover text of each line.
 
     Args:
         results: of a search; trials without a result are left out.
-        ranges: by dotted name, what was searched.
+        ranges: the searched ranges, by dotted name.
     """
     trials = ranked(results.trials)
     names = results.searched

@@ -1,7 +1,7 @@
-"""A run's results with their pictures, for notebooks.
+"""A run's results with their figures, for notebooks.
 
-The tables (`raygpt.results`) know nothing of pictures; this class adds them, so that imports go
-one way.
+The tables (`raygpt.results`) do not import any plotting; this class adds the figures, so that
+imports go one way.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 
 class Run(Results):
-    """`Results`, and pictures of them: plotly figures, to show or to change.
+    """`Results` with plotly figures of them, to show or to change.
 
     `trials`, `history`, `best` and `conclusions` are those of `Results`. Names of searched values
-    may be given without their section: "hold" for "training.hold". A notebook shows a figure by
-    itself; `figure.write_html(path)` saves one. Points and curves name their trial and its values
-    under the pointer.
+    may be given without their section: "hold" for "training.hold". A notebook shows a figure that
+    is the last value of a cell; `figure.write_html(path)` saves one. Hover over a point or a curve
+    to read its trial and values.
     """
 
     @cached_property
     def search_file(self) -> SearchFile | None:
-        """What was run, with its ranges; None where the folder has none that can be read."""
+        """The recipe with its ranges; None if the folder has no search.yaml that can be read."""
         try:
             return load_search_file(self.folder / files.SEARCH)
         except UserError:
@@ -41,12 +41,12 @@ class Run(Results):
 
     @property
     def ranges(self) -> Mapping[str, Range]:
-        """What was searched, by dotted name; empty where that is not known."""
+        """The searched ranges, by dotted name; empty if they are not known."""
         return self.search_file.ranges if self.search_file else {}
 
     @cached_property
     def importance(self) -> "pd.DataFrame":
-        """How much each searched value mattered: see `analysis.importance.importance`.
+        """How much each searched value mattered; see `analysis.importance.importance`.
 
         Raises:
             UserError: nothing was searched, or too few trials have ended.
@@ -59,7 +59,7 @@ class Run(Results):
         """Bits per byte over tokens, with rungs, stops and cooldowns.
 
         Args:
-            trials: trial_id of those to show; all if left out.
+            trials: trial_ids to show; all if left out.
         """
         from raygpt.analysis.curves import learning_curves
 
@@ -69,14 +69,14 @@ class Run(Results):
         """Learning rates over tokens.
 
         Args:
-            trials: trial_id of those to show; all if left out.
+            trials: trial_ids to show; all if left out.
         """
         from raygpt.analysis.curves import learning_rates
 
         return learning_rates(self, trials)
 
     def plot_importance(self) -> "Figure":
-        """How much each searched value mattered, with intervals, and what chance alone gives.
+        """How much each searched value mattered, with intervals and the level of chance.
 
         Raises:
             UserError: nothing was searched, or too few trials have ended.
@@ -89,7 +89,7 @@ class Run(Results):
         """Bits per byte over one searched value at a time.
 
         Args:
-            names: of the values; all if left out.
+            names: names of the values; all if left out.
         """
         from raygpt.analysis.slices import slices
 
@@ -99,8 +99,8 @@ class Run(Results):
         """Bits per byte over two searched values at once.
 
         Args:
-            x: name of the value along the page.
-            y: of the one up the page.
+            x: name of the value on the horizontal axis.
+            y: name of the value on the vertical axis.
 
         Raises:
             UserError: there is no such value, or it is not a number.
@@ -110,7 +110,7 @@ class Run(Results):
         return contour(self, self.ranges, self._full_name(x), self._full_name(y))
 
     def plot_parallel_coordinates(self) -> "Figure":
-        """A line a trial, through all of its values to its place on the leaderboard."""
+        """A line for each trial, through all of its values to its place on the leaderboard."""
         from raygpt.analysis.parallel import parallel_coordinates
 
         return parallel_coordinates(self, self.ranges)
@@ -119,7 +119,7 @@ class Run(Results):
         """Means with 95% intervals of the configurations that were confirmed.
 
         Raises:
-            UserError: none was.
+            UserError: nothing was confirmed.
         """
         from raygpt.analysis.confirmed import confirmed_means
 
@@ -128,14 +128,14 @@ class Run(Results):
     def _full_name(self, name: str) -> str:
         if full := full_name(name, self.searched):
             return full
-        raise UserError(f"{name}: no such value was searched; {allowed(name, self.searched)}")
+        raise UserError(f"{name}: this value was not searched; {allowed(name, self.searched)}")
 
 
 def load_results(folder: str | Path) -> Run:
-    """The results of a run, finished, going on or killed.
+    """The results of a run, whether it has finished, is running or was killed.
 
     Args:
-        folder: of the run, such as runs/lr_sched.
+        folder: the run folder, such as runs/lr_sched.
 
     Raises:
         UserError: the folder is not a run folder, or its tables cannot be read.

@@ -17,15 +17,15 @@ COLUMNS = 3
 def slices(
     results: Results, ranges: Mapping[str, Range], names: Sequence[str] | None = None
 ) -> go.Figure:
-    """A panel a searched value: bits per byte of the trials at the largest budget reached.
+    """A panel for each searched value: bits per byte of trials at the largest budget reached.
 
-    Trials that were stopped, diverged or failed cannot be compared with those; crosses at the top
-    edge say which values they had.
+    Trials that were stopped, diverged or failed cannot be compared with them; crosses at the top
+    edge show which values they had.
 
     Args:
         results: of a search.
-        ranges: by dotted name, what was searched.
-        names: dotted, of the values to show; all if left out.
+        ranges: the searched ranges, by dotted name.
+        names: dotted names of the values to show; all if left out.
     """
     names = results.searched if names is None else list(names)
     columns = min(COLUMNS, max(1, len(names)))

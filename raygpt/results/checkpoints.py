@@ -1,4 +1,4 @@
-"""Which checkpoint a run's best model is in, and which trial a checkpoint is of."""
+"""Which checkpoint has a run's best model, and which trial a checkpoint belongs to."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +11,17 @@ from raygpt.results.tables import Results, load_results, rows
 
 @dataclass(frozen=True)
 class FoundCheckpoint:
-    """A checkpoint's folder, and what the tables of its run say of it."""
+    """A checkpoint's folder, and its trial in the tables of its run."""
 
     folder: Path
     results: Results | None = None
-    """Of the run folder that it lies in; None where it lies in none."""
+    """The run that the folder belongs to; None if it is not in a run folder."""
     trial: dict[str, Any] | None = None
-    """The row whose last saved state it is, missing values left out."""
+    """The row of the trial whose last checkpoint it is, without missing values."""
 
 
 def find_checkpoint(path: Path) -> FoundCheckpoint:
-    """The checkpoint that a user means: this very folder, or the best model of this run.
+    """The checkpoint that a path names: its own folder, or a run folder for the best model.
 
     Raises:
         UserError: it is neither, or the run has no saved model yet.
@@ -38,20 +38,20 @@ def find_checkpoint(path: Path) -> FoundCheckpoint:
         )
         raise UserError(
             f"{path}: neither a run folder (no {files.TRIALS} in it) nor a checkpoint (no "
-            f"{files.CHECKPOINT_FILE} in it)" + (f"; in there: {', '.join(inside)}" * bool(inside))
+            f"{files.CHECKPOINT_FILE} in it)" + (f"; in it: {', '.join(inside)}" * bool(inside))
         )
     results = load_results(path)
     trial = best_saved(results)
     if trial is None:
         raise UserError(
-            f"{path}: has no saved model of which a figure is known; its trials: "
+            f"{path}: has no saved model with a result; statuses of its trials: "
             + (", ".join(results.trials["status"]) or "none yet")
         )
     return FoundCheckpoint(path / trial["checkpoint"], results, trial)
 
 
 def best_saved(results: Results) -> dict[str, Any] | None:
-    """The row of the best trial, or of a run that confirms it and went farther; None if unsaved."""
+    """The row of the best trial, or of a further run of it at a larger budget; None if unsaved."""
     if results.best is None:
         return None
     trials = results.trials[results.trials["checkpoint"].notna()]
@@ -61,7 +61,7 @@ def best_saved(results: Results) -> dict[str, Any] | None:
 
 
 def _of_its_run(folder: Path) -> FoundCheckpoint:
-    """The checkpoint with the trial that it is of, where it lies in a run folder."""
+    """The checkpoint with its trial, if it lies in a run folder."""
     whole = folder.resolve()
     for parent in whole.parents:
         if (parent / files.TRIALS).is_file():

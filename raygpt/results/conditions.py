@@ -28,20 +28,20 @@ _NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal")
 
 
 def select(frame: pd.DataFrame, condition: str) -> tuple[pd.DataFrame, str]:
-    """The rows of which a condition holds; of one whose value is missing none does.
+    """The rows that meet a condition. A row whose value is missing meets none.
 
     Args:
         frame: a table.
-        condition: a column (the last part of its name decides), one of OPERATORS, and a value.
-            Numbers are written as in recipes (300M, 1/3, 2e-4), text with quotes or without. Text
+        condition: a column (the last part of its name is enough), one of OPERATORS, and a value.
+            Numbers are written as in recipes (300M, 1/3, 2e-4), text with or without quotes. Text
             is ordered by its characters.
 
     Returns:
         The rows, and the name of the column.
 
     Raises:
-        UserError: it is no condition, there is no such column, or the value is of another kind than
-            the column's.
+        UserError: the condition cannot be read, there is no such column, or the value is not of the
+            column's kind.
     """
     match = _CONDITION.fullmatch(condition)
     option = f"--where '{condition}'"
@@ -60,7 +60,7 @@ def select(frame: pd.DataFrame, condition: str) -> tuple[pd.DataFrame, str]:
 
 
 def describe_none(frame: pd.DataFrame, conditions: Sequence[str]) -> str:
-    """That no row meets all conditions, and which values there are.
+    """A message that no row meets all conditions, with the values that there are.
 
     Arguments and errors are those of `select`.
     """
@@ -71,12 +71,12 @@ def describe_none(frame: pd.DataFrame, conditions: Sequence[str]) -> str:
 
 
 def _found(present: pd.Series) -> str:
-    """The values of a column, as roughly as they fit on a line."""
+    """The values of a column, shortened to fit on a line."""
     if present.empty:
         return "missing"
     if pd.api.types.infer_dtype(present) in _NUMBERS:
         ends = (float(end) for end in (present.min(), present.max()))
-        # Dropping digits of a count would hide the value that was meant.
+        # A count is shown with all digits, so that it can be used in a condition.
         low, high = (f"{end:.0f}" if end.is_integer() else f"{end:g}" for end in ends)
         return low if low == high else f"{low} to {high}"
     values = sorted({textwrap.shorten(str(value), 40, placeholder="…") for value in present})
@@ -84,15 +84,15 @@ def _found(present: pd.Series) -> str:
 
 
 def find_column(frame: pd.DataFrame, name: str, option: str) -> str:
-    """The column of that name, which may be only its last part: hold for training.hold.
+    """The column of that name, or whose last part is that name: hold for training.hold.
 
     Args:
         frame: a table.
-        name: what was given.
-        option: where it was given.
+        name: as the user gave it.
+        option: the option that it was given in.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such column.
     """
     if column := full_name(name, frame):
         return column
@@ -100,12 +100,12 @@ def find_column(frame: pd.DataFrame, name: str, option: str) -> str:
 
 
 def _value(kind: str, text: str, where: str) -> Any:
-    """What a text says that is compared with values of a kind, one of `infer_dtype`'s."""
+    """A text as a value that compares with values of a kind, one of `infer_dtype`'s."""
     if kind in _NUMBERS:
         for parse in (parse_number, parse_count):
             with contextlib.suppress(RecipeError):
                 return parse(text)
-        raise UserError(f"{where} is a number, and {text} is none; write it like 0.1, 2e-4 or 300M")
+        raise UserError(f"{where} is a number, and {text} is not; write it like 0.1, 2e-4 or 300M")
     if kind == "boolean":
         if text.lower() not in ("true", "false"):
             raise UserError(f"{where} is true or false, and {text} is neither")

@@ -1,8 +1,8 @@
-"""What further runs of a search's best configurations show: means with errors, real differences.
+"""What further runs of a search's best configurations show: means with errors, and differences.
 
-The search's own run of a configuration is no part of its mean: it was picked for being low. Only
-the runs made afterwards count, each at the full budget and with a seed that no other run has, so
-that all of them are independent.
+The search's own run of a configuration is not part of its mean, because it was selected for being
+low. Only the runs made afterwards count. Each has the full budget and a seed that no other run has,
+so all of them are independent.
 
 With n runs of each of k configurations, N in all, the variance s² of one run is pooled over the
 configurations, with N − k degrees of freedom:
@@ -13,10 +13,10 @@ configurations, with N − k degrees of freedom:
 
 The last one is Tukey's HSD test (in Kramer's form where numbers of runs differ; J. Tukey, The
 Problem of Multiple Comparisons, 1953): t and q are the quantiles of Student's t and of the
-studentized range. If all configurations are equal, the chance that even one of the differences is
-called real is 5%; with two configurations it is the t test. It takes runs to scatter normally and
-by the same variance in every configuration: if of four with three runs each one has three times
-the standard deviation of the others, the 5% become 10%.
+studentized range. If all configurations are equal, the chance that any of the differences is called
+real is 5%; with two configurations it is the t test. It assumes that runs are distributed normally,
+with the same variance in every configuration: if one of four configurations with three runs each
+has three times the standard deviation of the others, the 5% become 10%.
 """
 
 import math
@@ -29,10 +29,11 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from raygpt.results.comparability import at_largest_budget
+from raygpt.wording import counted
 
 CONFIDENCE = 0.95
 MOST_TIES = 2
-"""So many configurations without a difference get a line each, more share one."""
+"""Up to this many configurations without a difference get a line each; more share one."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,9 @@ class Configuration:
     """The further runs of one configuration; scores are in bits per byte."""
 
     trial_id: str
-    """Of the search's trial that has these values."""
+    """The search's trial that has these values."""
     scores: tuple[float, ...]
-    """Of the runs that came to the end of the budget."""
+    """Of the runs that completed the budget."""
     diverged: int = 0
     failed: int = 0
     unfinished: int = 0
@@ -54,7 +55,7 @@ class Configuration:
 
     @property
     def judged(self) -> int:
-        """Runs that say something of the configuration."""
+        """The number of runs that count: completed and diverged."""
         return len(self.scores) + self.diverged
 
     @property
@@ -67,16 +68,16 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Difference:
-    """Between the means of two configurations, in bits per byte; intervals hold for all at once."""
+    """The difference of two configurations' means, in bits per byte; all intervals hold at once."""
 
     better: Configuration
     worse: Configuration
     half_width: float
-    """Of the interval; NaN where there are too few runs for one."""
+    """Of the 95% interval; NaN if there are too few runs for one."""
 
     @property
     def amount(self) -> float:
-        """Not negative."""
+        """The difference, not negative."""
         return self.worse.mean - self.better.mean
 
     @property
@@ -102,10 +103,10 @@ class Confirmation:
     """The configurations that were confirmed, compared.
 
     Attributes:
-        configurations: the best first: by the share of runs that diverged, then by mean, but
-            those last of which only one run came to an end and others failed.
-        compared: those of them that never diverged. Of one that did, a mean would leave out the
-            worst runs.
+        configurations: the best first: by the share of runs that diverged, then by mean, except
+            that those with a single completed run, whose others failed, come last.
+        compared: the configurations that never diverged. The mean of one that did would leave out
+            its worst runs.
         degrees: of freedom of the pooled variance.
         deviation: standard deviation of one run, in bits per byte; NaN without a degree of freedom.
     """
@@ -119,9 +120,9 @@ class Confirmation:
 
     @property
     def winner(self) -> Configuration | None:
-        """The first that is compared and has two runs; one alone says too little.
+        """The best configuration that is compared and has at least two runs.
 
-        None before two runs of every configuration have ended: the first to have them would win.
+        None until two runs of every configuration have ended, or the first to have two would win.
         """
         if any(c.judged + c.failed < 2 for c in self.configurations):
             return None
@@ -156,8 +157,9 @@ class Confirmation:
     def standings(self) -> pd.DataFrame:
         """A row for each configuration with a result, the best first.
 
-        Columns: trial_id, runs (that came to the end), diverged_runs, mean, standard_error, ci_low
-        and ci_high (all in bits per byte; missing for one that diverged).
+        Columns: trial_id, runs (completed ones), diverged_runs, mean, standard_error, ci_low and
+        ci_high (the last four in bits per byte; standard error and interval are missing for a
+        configuration that diverged).
         """
         rows = [
             {
@@ -177,7 +179,7 @@ class Confirmation:
         return pd.DataFrame(rows, columns=[*types, *figures]).astype(types | figures)
 
     def words(self) -> list[str]:
-        """What is shown and what is not, a sentence each."""
+        """Which differences are shown and which are not, in sentences."""
         return [*self._noise(), *self._differences(), *self._exceptions()]
 
     def _noise(self) -> Iterator[str]:
@@ -185,15 +187,15 @@ class Confirmation:
             return
         runs = sum(len(c.scores) for c in self.compared)
         text = (
-            f"{_count(runs, 'run')} of {_count(len(self.compared), 'configuration')}, each with a "
-            f"seed of its own"
+            f"{counted(runs, 'run')} of {counted(len(self.compared), 'configuration')}, each with "
+            f"a seed of its own"
         )
         if not self.degrees:
             yield f"{text}: too few to tell any difference from noise."
             return
         yield (
             f"{text}. From run to run the standard deviation is {self.deviation:.4f} bits per byte "
-            f"({_count(self.degrees, 'degree')} of freedom)."
+            f"({counted(self.degrees, 'degree')} of freedom)."
         )
 
     def _differences(self) -> Iterator[str]:
@@ -208,29 +210,31 @@ class Confirmation:
             yield from _each_or_together(reference, [self.difference(reference, c) for c in others])
         fewest = sorted(self.compared, key=lambda c: len(c.scores))[:2]
         yield (
-            f"These are by Tukey's HSD test, at 95% confidence for all of them together. A "
-            f"difference shows where it is above {self.difference(*fewest).half_width:.4f} bits "
-            f"per byte; smaller ones may be there all the same, and take more runs to see."
+            f"Differences are tested by Tukey's HSD test, with 95% confidence for all of them "
+            f"together. It shows differences above {self.difference(*fewest).half_width:.4f} bits "
+            f"per byte; to see smaller ones takes more runs."
         )
 
     def _exceptions(self) -> Iterator[str]:
         for c in self.configurations:
             if c.diverged:
                 yield (
-                    f"{c} diverged in {c.diverged} of {_count(c.judged, 'run')}, so it ranks after "
-                    f"those that never did and is not compared."
+                    f"{c} diverged in {c.diverged} of {counted(c.judged, 'run')}, so it ranks "
+                    f"after configurations that never diverged, and is not compared."
                 )
             if c.failed:
-                yield f"Left out: {c.failed} of {_count(c.begun, 'run')} of {c}, which failed."
+                yield f"Left out: {c.failed} of {counted(c.begun, 'run')} of {c}, which failed."
             if c.unfinished:
-                yield f"Not finished yet: {c.unfinished} of {_count(c.begun, 'run')} of {c}."
+                yield f"Not finished yet: {c.unfinished} of {counted(c.begun, 'run')} of {c}."
 
 
 def confirmation(trials: pd.DataFrame) -> Confirmation | None:
-    """What the table of trials holds of further runs; None where none were begun.
+    """The further runs in a table of trials; None if none were begun.
+
+    Only completed runs of the same, full budget have scores that count.
 
     Args:
-        trials: with the columns of `results.tables`.
+        trials: with the columns of `results.columns`.
     """
     runs = trials[trials["confirms"].notna()]
     if runs.empty:
@@ -259,7 +263,7 @@ def confirmation(trials: pd.DataFrame) -> Confirmation | None:
 @cache
 def studentized_range(groups: int, degrees: int) -> float:
     """The quantile of Tukey's test at 95%."""
-    # Slow to import and to compute, and needed only where something was confirmed.
+    # Imported here because it is slow, and needed only if something was confirmed.
     from scipy import stats
 
     return float(stats.studentized_range.ppf(CONFIDENCE, groups, degrees))
@@ -272,7 +276,7 @@ def _standing(c: Configuration) -> tuple:
 
 
 def _each_or_together(reference: Configuration, differences: list[Difference]) -> Iterator[str]:
-    """The differences to one configuration; those not shown in one sentence where they are many."""
+    """The differences from one configuration; if many are not shown, they share a sentence."""
     ties = [difference for difference in differences if not difference.real]
     together = len(ties) > MOST_TIES
     yield from (str(d) for d in differences if d.real or not together)
@@ -283,7 +287,3 @@ def _each_or_together(reference: Configuration, differences: list[Difference]) -
             f"{reference} and each of {', '.join(names)}: no difference shown "
             f"(at most {largest.figures})"
         )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

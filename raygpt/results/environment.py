@@ -1,4 +1,4 @@
-"""What a run was made with."""
+"""The environment that a run was made in."""
 
 import os
 import platform
@@ -14,8 +14,8 @@ LIBRARIES = ("ray", "torch", "optuna", "pandas", "numpy", "tiktoken", "datasets"
 
 
 def environment(command: list[str]) -> dict[str, Any]:
-    """Versions, commit, hardware of this machine, and the command, as plain JSON values."""
-    # Not above: a command should not wait for torch to say that a run folder is there already.
+    """Versions, commit, hardware of this machine and the command, as plain JSON values."""
+    # Imported here, so that messages on an existing run folder need not wait for torch.
     import torch
 
     return {
@@ -32,9 +32,9 @@ def environment(command: list[str]) -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """The commit of raygpt's own checkout, with "-dirty" where it has changes; None outside one."""
+    """The commit of raygpt's own checkout, with "-dirty" if it has changes; None outside one."""
     checkout = Path(__file__).parents[2]
-    # Installed, raygpt may lie within a checkout of something else.
+    # An installed raygpt may lie inside a checkout of something else.
     if not (checkout / ".git").exists():
         return None
     try:

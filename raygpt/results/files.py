@@ -1,4 +1,4 @@
-"""The names of what stands in a run folder, and how a file there is replaced."""
+"""The names of the files in a run folder, and how they are read and written."""
 
 import json
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What a file says; empty where there is none, or none that can be read."""
+    """The object in a JSON file; empty if there is no such file or it cannot be read."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -47,7 +47,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append a line to a file in one write, so that a kill leaves it out, whole, or at the end.
+    """Append a line to a file in one write, so that a kill damages no earlier line.
 
     Raises:
         UserError: it cannot be written.
@@ -60,7 +60,7 @@ def append_line(path: Path, line: str) -> None:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a file that are whole; none if there is no such file."""
+    """The complete lines of a file; none if there is no such file."""
     try:
         return path.read_text().rpartition("\n")[0].splitlines()
     except FileNotFoundError:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -265,13 +266,14 @@ def one_table(frame: pd.DataFrame, width: int) -> Text:
         table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="none")
         for number, heading in enumerate(headings):
             lines = heading.split() if broken else [heading]
-            cells = [row[number] for row in rows] if heading != "error" else []
+            most = LEAST_ERROR_WIDTH if heading == "error" else math.inf
+            widths = [min(most, cell_len(row[number])) for row in rows]
             table.add_column(
                 Align("\n".join(lines), "left" if heading in LEFT else "right", vertical="bottom"),
                 justify="left" if heading in LEFT else "right",
                 overflow="fold",
                 no_wrap=heading != "error",
-                min_width=max(map(cell_len, [*lines, *cells])),
+                min_width=max([*map(cell_len, lines), *widths]),
             )
         for row, address in zip(rows, addresses, strict=True):
             link = Style(link=address) if address else None
@@ -281,8 +283,6 @@ def one_table(frame: pd.DataFrame, width: int) -> Text:
                     for heading, cell in zip(headings, row, strict=True)
                 )
             )
-        if headings[-1] == "error" and any(row[-1] for row in rows):
-            table.columns[-1].min_width = LEAST_ERROR_WIDTH
         least = sum(column.min_width + gap for column in table.columns) - gap
         if least <= width:
             break

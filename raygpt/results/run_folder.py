@@ -1,4 +1,4 @@
-"""Run folders: making one, finding one again."""
+"""Run folders: making one, and opening one to resume its run."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ from raygpt.results import files
 from raygpt.results.environment import environment
 
 CHANGEABLE = (
-    # What they come to must stay the same, which the tables see to.
+    # The tokens must stay the same all the same; RunTables compares their fingerprints.
     "data.corpus",
     "data.cache",
     "search.hang_timeout",
@@ -35,17 +35,17 @@ def create_run(
     command: list[str],
     data: dict[str, Any],
 ) -> None:
-    """Make a run folder that says what is run and with what.
+    """Make a run folder with the search file and the environment of the run.
 
     Args:
         folder: to be made.
         search_file: at the scale that is run.
-        overrides: the `--set`s that went into it.
+        overrides: the `--set` options that went into it.
         command: the command line.
-        data: what is known of the tokens.
+        data: where the tokens are from, see `Dataset.provenance`.
 
     Raises:
-        UserError: there is a folder or file of that name, or none can be made.
+        UserError: the folder exists or cannot be made.
     """
     made_with = {"scale": search_file.scale, "overrides": overrides, "data": data}
     made_with |= environment(command)
@@ -58,37 +58,37 @@ def create_run(
 
 
 def refuse_existing(folder: Path) -> None:
-    """Raise UserError if a run folder cannot be made there, or something is there already."""
+    """Raise UserError if the path exists, or a run folder cannot be made there."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(folder, error) from error
     if not os.access(folder.parent, os.W_OK | os.X_OK):
         raise UserError(
-            f"{folder} cannot be made: {folder.parent} is not yours to write in; make the run "
-            f"folder elsewhere with --runs-dir DIR"
+            f"{folder} cannot be made: you have no permission to write to {folder.parent}; make "
+            f"the run folder elsewhere with --runs-dir DIR"
         )
     if folder.exists():
         raise UserError(
-            f"{folder} is there already and is not overwritten; go on with it with --resume, or "
-            f"start another run with --name NAME"
+            f"{folder} exists and is not overwritten; resume its run with --resume, or start "
+            f"another run with --name NAME"
         )
 
 
 @contextlib.contextmanager
 def hold_run(folder: Path) -> Iterator[None]:
-    """Keep other processes from running into the folder meanwhile.
+    """Lock the folder, so that no other process runs into it meanwhile.
 
     Raises:
-        UserError: another one is at it.
+        UserError: another process has locked it.
     """
-    # For a moment `is_being_run` may be holding it.
+    # The timeout is there because `is_being_run` holds the lock for a moment.
     lock = FileLock(folder / files.LOCK, timeout=1)
     try:
         lock.acquire()
     except Timeout:
         raise UserError(
-            f"{folder} is being run by another process; wait for it, or stop it"
+            f"another process is running into {folder}; wait until it ends, or stop it"
         ) from None
     try:
         yield
@@ -107,29 +107,29 @@ def is_being_run(folder: Path) -> bool:
     except Timeout:
         return True
     except OSError:
-        return False  # not ours to lock, so not ours to run
+        return False  # without the permission to lock, nobody here can be running it
 
 
 def reopen_run(folder: Path, path: Path, overrides: Iterable[str]) -> SearchFile:
-    """The search of an existing run, to go on with it.
+    """The search of an existing run, to resume it.
 
-    What the user asks for now must be what the run was started with, but for CHANGEABLE; a change
-    of those is written into the run folder, so that it holds from now on.
+    The settings must be those that the run was started with, except for CHANGEABLE; changes of
+    these are written into the run folder.
 
     Args:
         folder: of the run.
-        path: the search file that the user names now; the run's own will do.
-        overrides: `--set`s that the user gives now, beside those that the run was started with.
+        path: the search file that the user names now, which may be the run's own.
+        overrides: the `--set` options given now, in addition to those of the run itself.
 
     Raises:
-        UserError: there is no such run, or the file now says something else.
+        UserError: there is no such run, or other settings have changed.
     """
     if not folder.exists():
-        raise UserError(f"--resume: there is no run in {folder}; leave --resume out to start it")
+        raise UserError(f"--resume: there is no run in {folder}; leave out --resume to start one")
     if not (folder / files.SEARCH).is_file():
         raise UserError(
             f"--resume: {folder} is not a run folder (no {files.SEARCH} in it); delete it, or "
-            f"leave --resume out and start another run with --name NAME"
+            f"leave out --resume and start another run with --name NAME"
         )
     kept = load_search_file(folder / files.SEARCH)
     made_with = _read_environment(folder / files.ENVIRONMENT)
@@ -139,8 +139,8 @@ def reopen_run(folder: Path, path: Path, overrides: Iterable[str]) -> SearchFile
     if changes:
         raise UserError(
             f"--resume: {path} now differs from what {folder} was started with at the {scale} "
-            f"scale: {'; '.join(changes)}. Start another run with --name NAME, or go on with this "
-            f"one as it was: --resume with {folder / files.SEARCH}"
+            f"scale: {'; '.join(changes)}. Start another run with --name NAME, or resume this one "
+            f"with its own settings: --resume with {folder / files.SEARCH}"
         )
     if now != kept:
         _write(folder, now, made_with | {"overrides": overrides})
@@ -150,17 +150,17 @@ def reopen_run(folder: Path, path: Path, overrides: Iterable[str]) -> SearchFile
 def refuse_other_kind(folder: Path, command: str) -> None:
     """Raise UserError if the run in a folder is not of this command, "tune" or "train"."""
     if not (folder / files.TRIALS).exists():
-        return  # it was killed before it began
+        return  # the run was killed before it began
     of = "tune" if (folder / files.STUDY).exists() else "train"
     if of != command:
         raise UserError(
-            f"--resume: {folder} is a run of raygpt.{of}; go on with it with "
-            f"python -m raygpt.{of}, or start another run with --name NAME"
+            f"--resume: {folder} is a run of raygpt.{of}; resume it with python -m raygpt.{of}, or "
+            f"start another run with --name NAME"
         )
 
 
 def _changes(then: SearchFile, now: SearchFile) -> Iterator[str]:
-    """What was changed that must not be."""
+    """The settings that differ and must not, in words."""
     old, new = ({**search.fixed, **search.ranges} for search in (then, now))
     if then.own != now.own and old["model.module"] == new["model.module"]:
         yield f"the file of model.module ({now.own.path}) has changed"
@@ -170,7 +170,7 @@ def _changes(then: SearchFile, now: SearchFile) -> Iterator[str]:
 
 
 def _as_text(key: str, value: Any) -> str:
-    """A setting's value as a search file has it."""
+    """The value of a setting as a search file writes it."""
     name = key.rpartition(".")[2]
     return settings_to_yaml({key: value}).partition(f"{name}: ")[2].strip()
 
@@ -181,8 +181,8 @@ def _read_environment(path: Path) -> dict[str, Any]:
         return made_with | {key: made_with[key] for key in ("scale", "overrides")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"--resume: {path} cannot be read ({error!r}), and without it nobody knows how the "
-            f"run was started; start another one with --name NAME"
+            f"--resume: {path} cannot be read ({error!r}), and it records how the run was started; "
+            f"start another run with --name NAME"
         ) from error
 
 
@@ -192,7 +192,7 @@ def _write(folder: Path, search_file: SearchFile, made_with: dict[str, Any]) -> 
     if search_file.own:
         source = search_file.own.source.encode()
         files.replace_file(folder / COPY, lambda path: path.write_bytes(source))
-    # Last, because a folder that has it is a run folder.
+    # Written last, because it is what makes the folder a run folder.
     files.replace_file(folder / files.SEARCH, lambda path: path.write_text(search_file.to_yaml()))
 
 

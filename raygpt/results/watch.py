@@ -1,4 +1,4 @@
-"""Watching a run that goes on."""
+"""Watching a run in progress."""
 
 import time
 from collections.abc import Callable
@@ -12,19 +12,19 @@ SECONDS_BETWEEN_LOOKS = 2.0
 
 
 def watch(look: Callable[[], Text], is_running: Callable[[], bool], console: Console) -> None:
-    """Show something in place in a terminal, elsewhere again whenever it has changed.
+    """Show a text that changes: in place in a terminal, elsewhere again after each change.
 
-    Where it does not fit in the terminal, its end is left out until the watch is over.
+    If it does not fit into the terminal, its end is left out until the last time.
 
     Args:
-        look: what is to be seen now.
+        look: returns the text as it is now.
         is_running: whether it may still change.
         console: where to show it.
     """
     shown = None
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            # Asked first, so that the last look sees the end.
+            # Before the look, so that the last look sees the final state.
             more = is_running()
             seen = look()
             clock = Text(f"{datetime.now():%H:%M:%S}", style="dim")

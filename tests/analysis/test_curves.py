@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from raygpt.analysis.curves import bytes_per_token, learning_curves, learning_rates
+from raygpt.analysis.curves import learning_curves, learning_rates
 from raygpt.analysis.run import load_results
+from raygpt.results.comparability import bytes_per_token
 from raygpt.results.tables import RunTables
 
 

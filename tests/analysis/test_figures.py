@@ -72,7 +72,7 @@ def test_a_contour_by_short_names(hundred):
 
 
 def test_an_unknown_value_is_named(hundred):
-    with pytest.raises(UserError, match=r"learning_rat: no such value.*did you mean"):
+    with pytest.raises(UserError, match=r"learning_rat: this value was not searched.*did you mean"):
         hundred.plot_contour("learning_rat", "dropout")
 
 

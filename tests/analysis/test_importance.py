@@ -51,5 +51,5 @@ def test_bars_that_chance_explains_are_grey(hundred):
 
 def test_too_few_trials_are_an_error(made_search):
     run = load_results(made_search(6).folder)
-    with pytest.raises(UserError, match=r"too few trials.*there are 6"):
+    with pytest.raises(UserError, match=r"too few trials.*6 have ended"):
         run.plot_importance()

@@ -116,7 +116,7 @@ def test_breaks_of_a_run_do_not_count_as_its_time(hundred):
     trials = hundred.trials.head(2).assign(seconds=[100.0, 130.0])
     table = next(cost.blocks(dataclasses.replace(hundred, history=history, trials=trials)))
     rows = {row[0]: row[1] for row in table.rows}
-    assert rows["elapsed time"] == "2.5 minutes"
+    assert rows["time in which trials ran"] == "2.5 minutes"
     assert rows["time of all trials together (1.5 at a time)"] == "3.8 minutes"
 
 

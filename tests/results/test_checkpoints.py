@@ -70,9 +70,9 @@ def test_what_is_no_checkpoint_is_one_message(search, tmp_path):
     assert refusal(tmp_path / "absent") == f"{tmp_path / 'absent'}: no such folder"
     message = refusal(tmp_path)
     assert "neither a run folder (no trials.parquet in it) nor a checkpoint" in message
-    assert message.endswith(f"; in there: {search.folder}")
+    assert message.endswith(f"; in it: {search.folder}")
     folder = saved(search, "0004")
-    assert refusal(folder.parent).endswith(f"; in there: {folder}")
+    assert refusal(folder.parent).endswith(f"; in it: {folder}")
 
 
 def test_a_run_without_a_saved_model_says_how_its_trials_stand(search):

@@ -58,16 +58,19 @@ def test_the_rows_of_which_it_holds(frame, condition, rows):
 @pytest.mark.parametrize(
     ("condition", "said"),
     [
-        ("dropout", "not a condition; write a column, one of < <= > >= = == !=, and a value"),
+        (
+            "dropout",
+            "not a condition; write a column, one of < <= > >= = == !=, and a value",
+        ),
         ("dropout <", "not a condition"),
         ("< 3", "not a condition"),
         ("", "not a condition"),
         ("dropout <> 3", "not a condition"),
         ("0 < dropout < 3", "there is no such column"),
         ("training.drpout < 3", 'there is no such column; did you mean "training.dropout"?'),
-        ("dropout < high", "training.dropout is a number, and high is none"),
-        ("tokens < 1e999", "tokens is a number, and 1e999 is none"),
-        ("dropout < nan", "and nan is none"),
+        ("dropout < high", "training.dropout is a number, and high is not"),
+        ("tokens < 1e999", "tokens is a number, and 1e999 is not"),
+        ("dropout < nan", "and nan is not"),
         ("baseline = 1", "baseline is true or false, and 1 is neither"),
         ("@pd.io = 1", "there is no such column"),
         ("__import__('os') == 1", "there is no such column"),
@@ -113,5 +116,5 @@ def test_where_no_row_is_left_it_is_said_what_there_is(frame, conditions, said):
 
 
 def test_a_condition_that_is_none_is_found_behind_one_that_nothing_meets(frame):
-    with pytest.raises(UserError, match="often is none"):
+    with pytest.raises(UserError, match="often is not"):
         describe_none(frame, ["dropout > 1", "dropout < often"])

@@ -175,8 +175,10 @@ def test_what_is_said(three):
         "0001 is better than baseline 0000 (0.0550 bits per byte, 2.1%; 95% interval 0.0120 to "
         "0.0980)",
     ]
-    assert test.startswith("These are by Tukey's HSD test, at 95% confidence for all of them")
-    assert "A difference shows where it is above 0.0430 bits per byte" in test
+    assert test.startswith(
+        "Differences are tested by Tukey's HSD test, with 95% confidence for all of them"
+    )
+    assert "It shows differences above 0.0430 bits per byte" in test
 
 
 def test_many_that_tie_share_a_sentence():
@@ -259,7 +261,7 @@ def test_one_that_diverges_ranks_after_those_that_do_not():
     assert rows.loc["0", "mean"] == pytest.approx(2.005)
     assert math.isnan(rows.loc["0", "standard_error"])
     assert list(rows["diverged_runs"]) == [0, 0, 1, 2, 3]
-    after = "so it ranks after those that never did and is not compared."
+    after = "so it ranks after configurations that never diverged, and is not compared."
     assert found.words()[-4:] == [
         "Left out: 1 of 3 runs of 4, which failed.",
         f"0 diverged in 1 of 3 runs, {after}",

@@ -90,14 +90,14 @@ def test_what_exists_is_not_overwritten(start, folder):
 def test_a_file_of_that_name_is_not_overwritten(start, folder):
     folder.parent.mkdir()
     folder.write_text("mine")
-    with pytest.raises(UserError, match="there already"):
+    with pytest.raises(UserError, match="exists and is not overwritten"):
         start()
     assert folder.read_text() == "mine"
 
 
 def test_an_empty_folder_is_not_taken(start, folder):
     folder.mkdir(parents=True)
-    with pytest.raises(UserError, match="there already"):
+    with pytest.raises(UserError, match="exists and is not overwritten"):
         start()
 
 
@@ -111,7 +111,9 @@ def test_a_place_where_no_folder_can_be_made(start, folder):
 def test_a_place_that_must_not_be_written(start, folder, monkeypatch):
     # The tests may run as root, who may write anywhere.
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    with pytest.raises(UserError, match=r"runs is not yours to write in; .* --runs-dir"):
+    with pytest.raises(
+        UserError, match=r"you have no permission to write to .*runs; .* --runs-dir"
+    ):
         refuse_existing(folder)
 
 
@@ -224,7 +226,7 @@ def test_trials_may_be_raised_in_the_file(start, folder, file):
 
 def test_where_there_is_nothing_to_resume(folder, file):
     assert refused(folder, file).endswith(
-        f"there is no run in {folder}; leave --resume out to start it"
+        f"there is no run in {folder}; leave out --resume to start one"
     )
     folder.mkdir(parents=True)
     assert f"{folder} is not a run folder (no search.yaml in it)" in refused(folder, file)
@@ -254,6 +256,6 @@ def test_whether_a_run_goes_on(start, folder):
     assert not is_being_run(folder)
     with hold_run(folder):
         assert is_being_run(folder)
-        with pytest.raises(UserError, match="is being run by another process"), hold_run(folder):
+        with pytest.raises(UserError, match="another process is running into"), hold_run(folder):
             pass
     assert not is_being_run(folder)

@@ -57,7 +57,7 @@ def test_a_line_an_event(progress, clock, plain, tables, begin, report, search_f
     assert plain.file.getvalue().splitlines() == [
         "0:00:00 trial 0000 started  dropout=0.1 learning_rate=0.001",
         "1:01:01 trial 0000 completed at 8,192 tokens: 2.1250 bits per byte",
-        "1:01:01 trial 0001 started  dropout=0.05 learning_rate=0.0123",
+        "1:01:01 trial 0001 started  dropout=0.05 learning_rate=0.0123456",
         "1:01:01 trial 0001 failed: [bold]no[/] room",
     ]
 
@@ -229,6 +229,6 @@ def test_what_is_left_of_a_confirmation(tables, begin, report, make_search):
 def test_values_on_one_line(tmp_path):
     trial = {"seed": 7, "model.d_model": 1024, "model.compile": True, "data.tokenizer": "gpt2"}
     searched = ["model.d_model", "model.compile", "data.tokenizer"]
-    assert describe_values(trial, searched) == "d_model=1,024 compile=True tokenizer=gpt2"
+    assert describe_values(trial, searched) == "d_model=1024 compile=True tokenizer=gpt2"
     assert describe_values(trial, []) == "seed=7"
     assert RunTables(tmp_path, []).trials == []

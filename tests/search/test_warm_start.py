@@ -312,7 +312,7 @@ def test_what_is_not_comparable_is_refused(study, warm, earlier, settings, messa
 def test_no_run_is_refused(warm, tmp_path, search_file, make_search):
     with pytest.raises(UserError, match=r"search\.warm_start: .*nowhere: no such folder"):
         earlier_runs(warm(tmp_path / "nowhere"))
-    with pytest.raises(UserError, match=r"search\.warm_start: .*: no run"):
+    with pytest.raises(UserError, match=r"search\.warm_start: .*: not a run folder"):
         earlier_runs(warm(tmp_path))
     assert earlier_runs(search_file) == []
     with pytest.raises(UserError, match="nothing is searched here"):

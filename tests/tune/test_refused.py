@@ -3,7 +3,7 @@
 import pytest
 
 REFUSED_BEFORE_IMPORTS = {
-    "taken is there already and is not overwritten; go on with it with --resume, or start "
+    "taken exists and is not overwritten; resume its run with --resume, or start "
     "another run with --name NAME": ["--name=taken"],
     "training.tokns: unknown key": ["--set=training.tokns=1"],
     "there is no run in": ["--resume"],

@@ -43,7 +43,9 @@ def _spent(run: Run, made_with: dict[str, Any]) -> Table:
         rows.append(["of these in further runs", f"{tokens[further].sum():,.0f}", ""])
     if not run.history.empty:
         elapsed = _seconds_running(run.history)
-        rows.append(["elapsed time", duration(elapsed), _planned(plan, "seconds", duration)])
+        rows.append(
+            ["time in which trials ran", duration(elapsed), _planned(plan, "seconds", duration)]
+        )
         at_once = f" ({seconds / elapsed:.1f} at a time)" if elapsed > 0 else ""
         rows.append([f"time of all trials together{at_once}", duration(seconds), ""])
     if gpus := _gpus_of_a_trial(run, made_with, plan):

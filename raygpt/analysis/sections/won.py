@@ -49,10 +49,7 @@ def blocks(run: Run) -> Iterator[Block]:
     top = board.head(TOP)
     yield _as_table(top.drop(columns=["error", "folder"], errors="ignore"))
     if "gain" in board:
-        yield Text(
-            "Gain: the baseline's bits per byte minus the trial's, both at the same number of "
-            "tokens."
-        )
+        yield Text("Gain: the baseline's bits per byte minus the trial's, both at the same budget.")
     if len(board) > len(top):
         yield Text(
             f"These are the best {len(top)} of {len(board)}. To see all: "
@@ -75,8 +72,8 @@ def _further_runs(run: Run, board: pd.DataFrame) -> Iterator[Block]:
     text = "Figures are means of further runs; gains are over the baseline's mean."
     if own["seed"].nunique() == 1:
         text += (
-            f" In the search every trial had the seed {own['seed'].iloc[0]}, which affects all of "
-            f"its figures alike; each further run has a seed of its own."
+            f" In the search every trial had the seed {own['seed'].iloc[0]}, so its figures do not "
+            f"show how much a seed matters; each further run has a seed of its own."
         )
     yield Text(text)
     yield Text("The search's own runs, one of each configuration:")
