@@ -40,6 +40,7 @@ from raygpt.recipe.search_file import load_search_file
 from raygpt.results import files
 from raygpt.results.tables import RunTables
 from raygpt.search import search
+from raygpt.search.plan import make_plan
 from raygpt.search.progress import Progress
 from raygpt.search.recorder import Recorder
 from raygpt.search.sampler import StudySearcher, open_study
@@ -111,7 +112,7 @@ def in_virtual_time(trials: int, folder: Path) -> pd.DataFrame:
     study = open_study(folder / files.STUDY, search_file.name)
     seed_study(study, search_file)
     needed = cluster.Placement(workers=1, cpus=1, gpus=0)
-    searcher = StudySearcher(study, search_file, needed, str(folder), resumed={})
+    searcher = StudySearcher(study, search_file, needed, str(folder))
     watch.watch("sampler and study", searcher)
     scheduler = make_scheduler(search_file.search)
     watch.watch("rungs", scheduler)
@@ -183,12 +184,11 @@ def on_ray(trials: int, folder: Path) -> OnRay:
     search_file = load_search_file(SEARCHED, overrides=[f"search.trials={trials}"])
     reporting = tune.with_resources(wait_and_report, {"CPU": cpus})
     no_data = SimpleNamespace(folder=folder, fingerprints=lambda *scored: {})
+    plan = make_plan(search_file, AT_ONCE, needed, pace=None)
     started, cpu = time.perf_counter(), time.process_time()
     try:
         with mock.patch.object(search, "trainable", return_value=reporting):
-            results = search.run_search(
-                search_file, no_data, folder, needed, AT_ONCE, Console(file=StringIO())
-            )
+            results = search.run_search(plan, no_data, folder, Console(file=StringIO()))
     finally:
         ray.shutdown()
     full = budget.budget_tokens(search_file.baseline())

@@ -119,7 +119,7 @@ def raygpt_parts(search_file: SearchFile) -> tuple:
     study = optuna.create_study()
     seed_study(study, search_file)
     needed = Placement(workers=1, cpus=1, gpus=0)
-    searcher = StudySearcher(study, search_file, needed, storage="/", resumed={})
+    searcher = StudySearcher(study, search_file, needed, storage="/")
     last_rung = len(search_file.search.rungs) - 1
     return (
         searcher,

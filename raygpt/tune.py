@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     tracker = connect_tracker(options, opened)
     at_once = start_ray(site)
     dataset = None if options.plan else prepare_tokens(site, console)
+    check_earlier_runs(opened, site, dataset)
     plan = plan_search(options, opened, site, at_once)
     announce(opened, site, plan, dataset, console)
     if options.plan:
@@ -124,12 +125,18 @@ def find_hardware(options: argparse.Namespace, opened: Opened) -> Site:
     return Site(search_file, joined, gpus, needed, held_logs)
 
 
-def check_earlier_runs(opened: Opened, site: Site) -> None:
-    """Refuse a new search whose `search.warm_start` names runs that it cannot learn from."""
+def check_earlier_runs(opened: Opened, site: Site, dataset: "Dataset | None" = None) -> None:
+    """Refuse a new search whose `search.warm_start` names runs that it cannot learn from.
+
+    With a dataset their validation text is compared as well, not only their settings.
+    """
     from raygpt.search.warm_start import earlier_runs
 
-    if not opened.resumed:
-        earlier_runs(site.search_file)
+    if opened.resumed:
+        return
+    data = site.search_file.data
+    scored = dataset and dataset.fingerprints(data.validation_tokens, data.context)
+    earlier_runs(site.search_file, scored)
 
 
 def connect_tracker(options: argparse.Namespace, opened: Opened) -> "LoggerCallback | None":
@@ -165,7 +172,7 @@ def plan_search(
 ) -> "SearchPlan":
     """Estimate what the search costs, from a measured speed unless one was given."""
     from raygpt.search.plan import make_plan
-    from raygpt.search.throughput import cluster_pace
+    from raygpt.search.throughput import search_pace
     from raygpt.training.probe import Pace
 
     search_file, needed = site.search_file, site.needed
@@ -174,7 +181,7 @@ def plan_search(
     elif opened.resumed:
         pace = None  # the run folder has the plan that was made when the search started
     else:
-        pace = cluster_pace(search_file.baseline(), needed, at_once)
+        pace = search_pace(search_file, needed, at_once)
     return make_plan(search_file, at_once, needed, pace)
 
 
@@ -188,14 +195,14 @@ def announce(
     """Print what runs on which hardware, for about how long, and how budget and corpus relate."""
     from raygpt.recipe.scale import describe_budget
     from raygpt.search.cluster import describe_hardware
-    from raygpt.wording import rough_duration
+    from raygpt.wording import duration_range
 
     search_file = site.search_file
     text = f"{describe_hardware(site.gpus)}: " + opened.scales.describe(
         search_file, site.gpus, f"{search_file.search.trials} trials of up to"
     )
     if plan.pace:
-        text += f", {rough_duration(plan.expected.seconds)}"
+        text += f", about {duration_range(*plan.expected.usual_seconds)}"
     available = None if dataset is None else len(dataset.train)
     budget = describe_budget(search_file.baseline(), available)
     console.print(f"{text}.\n{budget}", soft_wrap=True)
@@ -237,9 +244,7 @@ def run_trials(
         send_logs_to(folder / files.LOG, held_logs)
         signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
         started = time.monotonic()
-        results = run_search(
-            plan.search_file, dataset, folder, plan.needed, plan.at_once, console, tracker
-        )
+        results = run_search(plan, dataset, folder, console, tracker)
         return results, time.monotonic() - started
 
 

@@ -43,3 +43,14 @@ def listed(words: Sequence[str], conjunction: str = "and") -> str:
 def shell_quoted(text: Path | str) -> str:
     """A path or another argument as it must be written in a shell command."""
     return shlex.quote(str(text))
+
+
+def duration_range(low: float, high: float) -> str:
+    """Two durations in the unit that suits the longer one: `5.4 to 7.9 minutes`."""
+    if high < 60:
+        first, last, unit = f"{low:.0f}", f"{high:.0f}", "seconds"
+    elif high < 2 * 3600:
+        first, last, unit = f"{low / 60:.1f}", f"{high / 60:.1f}", "minutes"
+    else:
+        first, last, unit = f"{low / 3600:.1f}", f"{high / 3600:.1f}", "hours"
+    return f"{last} {unit}" if first == last else f"{first} to {last} {unit}"

@@ -1,8 +1,8 @@
-"""A run's curves as TensorBoard shows them: `tensorboard --logdir runs/NAME`.
+"""A run's curves for TensorBoard: `tensorboard --logdir runs/NAME`.
 
-What TensorBoard calls a run is a folder of event files. A trial has one, named after it, that holds
-the way to its full budget, and its figures at the rungs; and another in it for the cooldown to each
-lower rung, which leaves that way. So every curve goes forward in tokens, TensorBoard's “steps”.
+What TensorBoard calls a run is a folder of event files. Each trial has a folder named after it,
+with the training curve up to its full budget and its figures at the rungs, and inside it a folder
+for the cooldown to each lower rung. So the tokens, TensorBoard's “steps”, only increase in each.
 """
 
 import time
@@ -24,11 +24,11 @@ from raygpt.results.tables import TRIAL_COLUMNS
 TRAINING = ("train_bits_per_token", "learning_rate", "gradient_norm", "tokens_per_second")
 VALIDATION = ("bits_per_byte", "bits_per_token", "next_token_accuracy", "rung")
 COMPARED = ("validation/bits_per_byte", "validation/rung")
-"""What TensorBoard sets against the hyperparameters; its last value in each trial."""
+"""Compared with the hyperparameters in TensorBoard, by their last values in each trial."""
 
 
 class EventFiles:
-    """The event files of a run; every report is on disk when the call returns.
+    """The event files of a run; every report is on disk when the method returns.
 
     Args:
         folder: the run folder.
@@ -39,16 +39,16 @@ class EventFiles:
         self._trials: dict[str, _TrialFiles] = {}
 
     def begin_trial(self, row: Mapping[str, Any], reports: Iterable[Mapping[str, Any]]) -> None:
-        """A trial starts, or one that was interrupted goes on.
+        """A trial starts or is resumed.
 
         Args:
-            row: the trial's, of the table.
-            reports: those of the table that it has made already. They are written once more, and
-                TensorBoard is told to forget what it knew, since what came after them is going to
-                be reported again.
+            row: its row of the trials' table.
+            reports: its reports in the history table. They are written again, and TensorBoard is
+                told to drop the older files, because a resumed trial repeats the reports that it
+                made after its checkpoint.
 
         Raises:
-            UserError: no files can be written there; so do the other methods.
+            UserError: the files cannot be written; the other methods raise it as well.
         """
         trial_id = row["trial_id"]
         self._trials[trial_id] = trial = _TrialFiles(self._folder / trial_id)
@@ -61,17 +61,17 @@ class EventFiles:
         self._trials[trial_id].add(report)
 
     def end_trial(self, row: Mapping[str, Any]) -> None:
-        """A trial is over; its row says how."""
+        """A trial ended; its row has the status."""
         self._trials.pop(row["trial_id"]).end(row["status"])
 
 
 def hyperparameters(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The searched values in a trial's row; the seed, where nothing is searched."""
+    """The searched values in a trial's row; the seed if nothing is searched."""
     return {name: row[name] for name in row if name not in TRIAL_COLUMNS} or {"seed": row["seed"]}
 
 
 class _TrialFiles:
-    """Those of one trial, in its folder and the folders in that."""
+    """The event files of one trial, in its folder and the folders of its cooldowns."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -114,7 +114,7 @@ class _TrialFiles:
         values: Iterable[Summary.Value],
         when: float | None = None,
     ) -> None:
-        """Append values at a position, from a time in seconds since 1970 or from now."""
+        """Append values at a position; `when` is in seconds since 1970, by default now."""
         event = Event(step=tokens, wall_time=when or time.time(), summary=Summary(value=values))
         try:
             writer = self._writers.get(folder) or self._open(folder)
@@ -124,10 +124,10 @@ class _TrialFiles:
             raise UserError(f"{folder} cannot be written: {error.strerror or error}") from error
 
     def _open(self, folder: Path) -> EventsWriter:
-        """A new event file, which takes the place of those that the folder has."""
+        """A new event file, which replaces the ones that the folder has."""
         folder.mkdir(parents=True, exist_ok=True)
         earlier = len(list(folder.glob("events.*")))
-        # The second in which they were made does not always tell them apart.
+        # Two files may be made in the same second, so their names need a number as well.
         writer = self._writers[folder] = EventsWriter(str(folder / "events"), f".{earlier}")
         if earlier:
             log = SessionLog(status=SessionLog.START)
@@ -136,7 +136,7 @@ class _TrialFiles:
 
 
 def scalars(group: str, names: Iterable[str], report: Mapping[str, Any]) -> list[Summary.Value]:
-    """Those of the figures that a report has, each a chart in a group of them."""
+    """The named figures of a report as far as it has them, as charts of a group."""
     return [
         Summary.Value(tag=f"{group}/{name}", simple_value=report[name])
         for name in names

@@ -1,4 +1,4 @@
-"""The machines at hand: joining or starting Ray, and how many trials they have room for."""
+"""The available machines: joining or starting Ray, and how many trials can run side by side."""
 
 import contextlib
 import json
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
-# Read by Ray when it is imported: no telemetry, no second layer of result files and of progress,
-# and reports between rungs that have no validation figure.
+# Ray reads these when it is imported: no telemetry, no result files and progress view of its own,
+# and reports between rungs may lack the validation figure.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
 os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
 os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
-# Tune's snapshots of its own state are not what a run is resumed from.
+# Tune's snapshots of its state are not used to resume a run.
 os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "3600"
 
 import psutil
@@ -33,7 +33,7 @@ from raygpt.recipe.sections import Search
 
 @dataclass(frozen=True)
 class Placement:
-    """What one trial takes."""
+    """The resources of one trial."""
 
     workers: int
     cpus: float
@@ -49,11 +49,11 @@ class Placement:
 def join_running_cluster() -> bool:
     """Connect to the cluster that this machine is part of, or that RAY_ADDRESS names, if any.
 
-    Not by Ray's "auto" address: that also finds the private Ray of another search on this
+    Ray's "auto" address is not used: it also finds the private Ray of another search on this
     machine, which ends with that search.
 
     Raises:
-        UserError: there should be one, and it does not answer.
+        UserError: such a cluster is configured, but it does not answer.
     """
     address = os.environ.get("RAY_ADDRESS") or read_ray_address()
     if not address or address == "local":
@@ -67,22 +67,22 @@ def join_running_cluster() -> bool:
         where = "RAY_ADDRESS" if os.environ.get("RAY_ADDRESS") else "ray start"
         raise UserError(
             f"the Ray cluster at {address} (from {where}) cannot be joined: {error}; start it, or "
-            f"end it with “ray stop” (or unset RAY_ADDRESS) to search on this machine alone"
+            f"run “ray stop” (or unset RAY_ADDRESS) to search on this machine alone"
         ) from None
     return True
 
 
 STARTS = 3
-"""How many times starting Ray is tried: it gives up after 30 seconds, too few on a busy machine, or
-before Ray's files were first read."""
+"""Number of attempts to start Ray. One attempt times out after 30 seconds, which is too short on a
+busy machine, or when Ray's files are read for the first time."""
 
 
 def start_on_this_machine(dashboard: bool) -> None:
     """Start Ray here.
 
     Args:
-        dashboard: needed for trials of several workers: what frees a stopped trial's workers
-            asks the dashboard's State API about them.
+        dashboard: needed for trials of several workers: the process that frees a stopped trial's
+            workers asks the dashboard's State API about them.
 
     Raises:
         UserError: it does not start.
@@ -93,26 +93,26 @@ def start_on_this_machine(dashboard: bool) -> None:
             ray.init(
                 address="local",
                 include_dashboard=dashboard,
-                # Nobody but this machine's user is to reach it.
+                # Not reachable from other machines.
                 _node_ip_address="127.0.0.1",
                 log_to_driver=False,
                 logging_level=logging.WARNING,
             )
             return
-        except Exception as error:  # Ray raises Exception itself where it has waited long enough
+        except Exception as error:  # after a timeout Ray raises Exception itself
             logging.getLogger("ray").warning("start %d of %d failed: %s", start, STARTS, error)
             ray.shutdown()
             _end_all(set(psutil.Process().children()) - set(others))
             if start == STARTS:
                 raise UserError(
-                    f"Ray did not start on this machine, {STARTS} times: {error} Where the machine "
-                    f"is not busy with other things, the logs in /tmp/ray/session_latest/logs may "
-                    f"tell why."
+                    f"Ray did not start on this machine in {STARTS} attempts: {error} Try again "
+                    f"when the machine is less busy; if it is not busy, the logs in "
+                    f"/tmp/ray/session_latest/logs may say why."
                 ) from error
 
 
 def _end_all(processes: Iterable[psutil.Process]) -> None:
-    """Kill processes and all that they have started, which Ray leaves where it does not start."""
+    """Kill processes and their descendants, which Ray leaves running when it fails to start."""
     found = set(processes)
     for process in list(found):
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -124,7 +124,7 @@ def _end_all(processes: Iterable[psutil.Process]) -> None:
 
 
 def gpus_at_hand() -> float:
-    """GPUs of the joined cluster, those that it may yet start included, or of this machine."""
+    """GPUs of the joined cluster, including nodes that it may still start, or of this machine."""
     if not ray.is_initialized():
         return torch.cuda.device_count()
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -134,10 +134,10 @@ def gpus_at_hand() -> float:
 def nodes_to_come(running: int) -> list[Mapping[str, float]]:
     """Resources of the nodes that `ray up`'s autoscaler may still start, if this is its head.
 
-    Ray itself does not tell; the file that `ray up` leaves on the head does.
+    They are read from the file that `ray up` leaves on the head, because Ray has no API for it.
 
     Args:
-        running: nodes there already, the head among them.
+        running: number of running nodes, including the head.
     """
     try:
         cluster = json.loads((Path.home() / "ray_bootstrap_config.yaml").read_text())
@@ -153,14 +153,14 @@ def nodes_to_come(running: int) -> list[Mapping[str, float]]:
 
 
 def describe_hardware(gpus: float) -> str:
-    """What was found, for a person."""
+    """The GPUs and CPU cores that were found, in words."""
     cpus = ray.cluster_resources().get("CPU", 0)
     found = f"{gpus:g} GPU{'s' if gpus != 1 else ''}" if gpus else "no GPU"
     return f"Found {found} and {cpus:g} CPU cores"
 
 
 def placement(search: Search, gpus: float) -> Placement:
-    """What a trial of this search takes; by default a GPU, too, where there are any."""
+    """The resources of a trial of this search; by default that includes a GPU if there is one."""
     return Placement(
         workers=search.workers_per_trial,
         cpus=search.cpus_per_worker,
@@ -169,30 +169,30 @@ def placement(search: Search, gpus: float) -> Placement:
 
 
 def room_for_workers(needed: Placement, nodes: Sequence[Mapping[str, float]]) -> int:
-    """How many workers the nodes, given by their resources, have room for."""
+    """Number of workers that fit on nodes with these resources."""
 
     def on_node(resources: Mapping[str, float]) -> int:
         wanted = {"CPU": needed.cpus, "GPU": needed.gpus}
-        # A small tolerance: ten tenths of a GPU are one GPU.
-        rooms = [
+        # The tolerance is for rounding: ten tenths of a GPU are one GPU.
+        fitting = [
             math.floor(resources.get(name, 0) / amount + 1e-6)
             for name, amount in wanted.items()
             if amount
         ]
-        return min(rooms)
+        return min(fitting)
 
     return sum(map(on_node, nodes))
 
 
 def trials_at_once(needed: Placement, nodes: Sequence[Mapping[str, float]]) -> int:
-    """How many trials the cluster has room for.
+    """Number of trials that fit on the cluster.
 
     Args:
         needed: by one trial.
         nodes: the resources of each node.
 
     Raises:
-        UserError: there is not room for one.
+        UserError: not even one fits.
     """
 
     workers = room_for_workers(needed, nodes)
@@ -202,7 +202,7 @@ def trials_at_once(needed: Placement, nodes: Sequence[Mapping[str, float]]) -> i
             for node in nodes
         )
         raise UserError(
-            f"a trial needs {needed}, and the cluster ({has}) has room for {workers} such "
+            f"a trial needs {needed}, but the cluster ({has}) has room for only {workers} such "
             f"workers; lower search.workers_per_trial, search.cpus_per_worker or "
             f"search.gpus_per_worker, or start more nodes"
         )
@@ -219,20 +219,20 @@ LOGGERS = ("ray", "optuna", "py.warnings")
 
 
 def hold_logs() -> MemoryHandler:
-    """Keep what Ray and Optuna have to say from the terminal until `send_logs_to`."""
+    """Keep the log messages of Ray and Optuna off the terminal until `send_logs_to`."""
     held = MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1)
     logging.captureWarnings(True)
-    # It misses the result files that TUNE_DISABLE_AUTO_CALLBACK_LOGGERS does without.
+    # It warns about missing result files, which TUNE_DISABLE_AUTO_CALLBACK_LOGGERS turned off.
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     _handle_logs(held)
     return held
 
 
 def send_logs_to(path: Path, held: MemoryHandler) -> None:
-    """Write what was held, and all that follows, to a file."""
+    """Write the held messages, and all later ones, to a file."""
     target = logging.FileHandler(path)
     target.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    # Again, because a library that was imported meanwhile has set up its own.
+    # Again, because a library that was imported meanwhile may have set its own handlers.
     _handle_logs(target)
     held.setTarget(target)
     held.flush()

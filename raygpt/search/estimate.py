@@ -1,4 +1,4 @@
-"""What a search is going to take, before it starts: its trials are simulated without training."""
+"""Estimates what a search takes before it starts, by simulating it without training."""
 
 import math
 import random
@@ -14,119 +14,229 @@ from raygpt.recipe import budget
 from raygpt.recipe.schema import Recipe
 from raygpt.recipe.search_file import SearchFile
 from raygpt.recipe.sections import Search
+from raygpt.search.confirm import confirm_settings
+from raygpt.search.cost import TokenCosts
 from raygpt.search.sampler import suggest_values
 from raygpt.search.scheduler import METRIC, make_scheduler
-from raygpt.search.simulation import Report, Simulation
+from raygpt.search.simulation import Report, SimulatedTrial, Simulation
 from raygpt.search.trial import rung_time
 from raygpt.training.segments import tokens_trained
 
-# More of small searches, whose tokens scatter more.
+# Small searches are simulated more often, because their tokens vary more.
 SIMULATED_TRIALS = 1200
 LEAST_SIMULATIONS, MOST_SIMULATIONS = 8, 40
 RECIPES = 64
 
-# Once so many trials have ended, TPE proposes what is about as good as the best of so many random
-# values, and more of it survives the rungs than in a search in random order. With this figure
-# imagined searches take as many tokens as those of benchmarks.search_efficiency.
+# After this many trials TPE proposes values about as good as the best of this many random ones, so
+# more of its trials survive the rungs. With these figures simulated searches take as many tokens
+# as those of benchmarks.search_efficiency.
 TPE_STARTUP_TRIALS = 10
 TPE_BEST_OF = 4
 
 
 @dataclass(frozen=True)
+class Load:
+    """What is done one after the other in each place of the cluster that holds a trial.
+
+    With the speed of the baseline it becomes seconds.
+    """
+
+    work: float
+    """Tokens times their cost (`TokenCosts`)."""
+    evaluations: float
+    """Evaluations times the cost of a token in the model evaluated."""
+    starts: float
+    """Trials started."""
+
+
+@dataclass(frozen=True)
 class Plan:
-    """What a search takes, its confirmation included; all of it expected but the largest."""
+    """What a search takes, its confirmation included. Figures are means over simulated searches
+    unless they say otherwise."""
 
     tokens: float
-    """Of all trials together."""
+    """Trained by all trials together."""
     usual_tokens: tuple[float, float]
-    """Eight searches of ten take more than the first and less than the second."""
+    """First and last decile of `tokens`: eight searches of ten lie between them."""
     largest_tokens: int
     """If no trial is stopped."""
     rung_tokens: tuple[float, ...]
-    """What a trial has trained when it is judged at each rung, the mean over values at random."""
+    """Tokens that a trial has trained when it is judged at each rung; mean over random values."""
+    rung_work: tuple[float, ...]
+    """The same times their cost."""
     rung_trials: tuple[float, ...]
-    """Trials that are judged at each rung."""
+    """Number of trials that are judged at each rung."""
     confirming_runs: float
     confirming_tokens: float
-    tokens_in_a_row: float
-    """Of one trial after the other, from the first one's start to the last one's end."""
+    loads: tuple[Load, ...]
+    """One for each simulated search."""
+    largest_load: Load
+    """If no trial is stopped and each is as expensive as the most expensive one."""
+    token_costs: tuple[float, float]
+    """The smallest and the largest cost of a token in the ranges, relative to the baseline."""
+    operations: tuple[float, float]
+    """The same of the floating-point operations per token."""
 
 
-def plan_search(search_file: SearchFile, at_once: int) -> Plan:
-    """What a search takes by the mean over simulated ones; the same for the same search.
+@dataclass(frozen=True)
+class ImaginedTrial:
+    """A recipe as the simulation sees it."""
+
+    rung_tokens: tuple[int, ...]
+    """Tokens trained when the trial is judged at each rung."""
+    cost: float
+    """Of a token, relative to the baseline."""
+    operations: float
+    """Per token, relative to the baseline."""
+
+    @property
+    def rung_work(self) -> tuple[float, ...]:
+        return tuple(tokens * self.cost for tokens in self.rung_tokens)
+
+
+def plan_search(search_file: SearchFile, at_once: int, fixed_share: float = 0.0) -> Plan:
+    """Simulate a search; the same search always gets the same plan.
 
     Args:
-        search_file: of the search.
-        at_once: trials that there is room for.
+        search_file: ranges and recipe.
+        at_once: number of trials that the cluster can run side by side.
+        fixed_share: of a token's time, see `TokenCosts`.
     """
     search = search_file.search
-    at_once = min(at_once, search.concurrent or at_once)
-    baseline = search_file.baseline()
-    full = budget.budget_tokens(baseline)
-    recipes = recipes_at_random(search_file)
-    costs = [rung_costs(recipe) for recipe in recipes]
-    simulations = max(LEAST_SIMULATIONS, min(SIMULATED_TRIALS // search.trials, MOST_SIMULATIONS))
+    at_once = places(search_file, at_once)
+    full = budget.budget_tokens(search_file.baseline())
+    costs = TokenCosts(search_file, fixed_share)
+
+    def imagined(recipe: Recipe) -> ImaginedTrial:
+        return ImaginedTrial(rung_tokens(recipe), costs(recipe), costs.operations(recipe))
+
+    baseline = imagined(search_file.baseline())
+    drawn = [imagined(recipe) for recipe in recipes_at_random(search_file)]
+    extremes = [imagined(recipe) for recipe in search_file.recipes_at_extremes()]
     searches = [
-        Simulation(
-            ImaginedTrials(search, rung_costs(baseline), costs, random.Random(number)),
+        _SimulatedSearch(search_file, at_once, baseline, drawn, number)
+        for number in range(simulations(search.trials))
+    ]
+    tokens = [simulated.tokens for simulated in searches]
+    deciles = statistics.quantiles(tokens, n=10, method="inclusive")
+    confirming = statistics.mean(simulated.confirming for simulated in searches)
+    every = [baseline, *drawn, *extremes]
+    most_confirming = most_confirming_runs(search_file)
+    most_tokens = search.trials * max(trial.rung_tokens[-1] for trial in every)
+    largest_cost = max(trial.cost for trial in every)
+    rounds = math.ceil(search.trials / at_once)
+    confirming_rounds = math.ceil(most_confirming / at_once)
+    largest_work = max(trial.rung_work[-1] for trial in every)
+    return Plan(
+        tokens=statistics.mean(tokens),
+        usual_tokens=(deciles[0], deciles[-1]),
+        largest_tokens=most_tokens + most_confirming * full,
+        rung_tokens=_means(trial.rung_tokens for trial in drawn),
+        rung_work=_means(trial.rung_work for trial in drawn),
+        rung_trials=_means(simulated.judged for simulated in searches),
+        confirming_runs=confirming,
+        confirming_tokens=confirming * full,
+        loads=tuple(simulated.load for simulated in searches),
+        largest_load=Load(
+            work=rounds * largest_work + confirming_rounds * full * largest_cost,
+            evaluations=(rounds + confirming_rounds) * len(search.rungs) * largest_cost,
+            starts=rounds + confirming_rounds,
+        ),
+        token_costs=(min(trial.cost for trial in every), largest_cost),
+        operations=(
+            min(trial.operations for trial in every),
+            max(trial.operations for trial in every),
+        ),
+    )
+
+
+def places(search_file: SearchFile, at_once: int) -> int:
+    """Number of trials that run side by side where the cluster has room for `at_once`."""
+    search = search_file.search
+    most = max(search.trials, most_confirming_runs(search_file))
+    return min(at_once, search.concurrent or at_once, most)
+
+
+def simulations(trials: int) -> int:
+    """How often a search of a number of trials is simulated."""
+    return max(LEAST_SIMULATIONS, min(SIMULATED_TRIALS // trials, MOST_SIMULATIONS))
+
+
+def _means(rows: Iterator[Sequence[float]]) -> tuple[float, ...]:
+    return tuple(map(statistics.mean, zip(*rows, strict=True)))
+
+
+class _SimulatedSearch:
+    """One search and its confirmation in virtual time.
+
+    Args:
+        search_file: ranges and recipe.
+        at_once: trials side by side.
+        baseline: the first trial.
+        drawn: trials with random values, which the others are drawn from.
+        seed: decides which of them, and how good they are.
+    """
+
+    def __init__(
+        self,
+        search_file: SearchFile,
+        at_once: int,
+        baseline: ImaginedTrial,
+        drawn: Sequence[ImaginedTrial],
+        seed: int,
+    ):
+        search = search_file.search
+        full = budget.budget_tokens(search_file.baseline())
+        simulation = Simulation(
+            ImaginedTrials(search, baseline, drawn, random.Random(seed)),
             make_scheduler(search),
             reports,
             trials=search.trials,
             at_once=at_once,
         ).run()
-        for number in range(simulations)
-    ]
-    runs = [confirming_runs(search_file, simulation) for simulation in searches]
-    tokens = [
-        simulation.tokens() + number * full
-        for simulation, number in zip(searches, runs, strict=True)
-    ]
-    in_a_row = [
-        simulation.seconds + math.ceil(number / at_once) * full
-        for simulation, number in zip(searches, runs, strict=True)
-    ]
-    corners = [rung_costs(recipe)[-1] for recipe in search_file.recipes_at_extremes()]
-    deciles = statistics.quantiles(tokens, n=10, method="inclusive")
-    return Plan(
-        tokens=statistics.mean(tokens),
-        usual_tokens=(deciles[0], deciles[-1]),
-        largest_tokens=search.trials * max(*corners, *(cost[-1] for cost in costs))
-        + most_confirming_runs(search_file) * full,
-        rung_tokens=tuple(map(statistics.mean, zip(*costs, strict=True))),
-        rung_trials=tuple(
-            statistics.mean(
-                sum(len(trial.results) > rung for trial in simulation.trials)
-                for simulation in searches
-            )
-            for rung in range(len(search.rungs))
-        ),
-        confirming_runs=statistics.mean(runs),
-        confirming_tokens=statistics.mean(runs) * full,
-        tokens_in_a_row=statistics.mean(in_a_row),
-    )
+        trials = simulation.trials
+        # A virtual second is the time that the baseline takes for one token.
+        work = simulation.seconds
+        evaluations = sum(len(trial.results) * trial.config["imagined"].cost for trial in trials)
+        confirmed = confirmed_costs(search_file, trials)
+        runs = len(confirmed)
+        mean_cost = statistics.mean(confirmed) if confirmed else 0.0
+
+        self.confirming = runs
+        self.tokens = runs * full + sum(
+            trial.config["imagined"].rung_tokens[len(trial.results) - 1] for trial in trials
+        )
+        self.judged = [
+            sum(len(trial.results) > rung for trial in trials) for rung in range(len(search.rungs))
+        ]
+        self.load = Load(
+            work=work + math.ceil(runs / at_once) * full * mean_cost,
+            evaluations=(evaluations + sum(confirmed) * len(search.rungs)) / at_once,
+            starts=(search.trials + runs) / at_once,
+        )
 
 
 class ImaginedTrials(Searcher):
-    """Proposes trials that have nothing but what they cost and how good they are.
+    """Proposes trials of which only their cost and their score are known.
 
     Args:
         search: the recipe's section.
-        baseline: tokens that the first trial has trained at each rung.
-        costs: the same of trials with random values, to draw from.
-        draw: what decides it all.
+        baseline: the first trial.
+        drawn: trials with random values, which the others are drawn from.
+        draw: decides everything.
     """
 
     def __init__(
         self,
         search: Search,
-        baseline: Sequence[int],
-        costs: Sequence[Sequence[int]],
+        baseline: ImaginedTrial,
+        drawn: Sequence[ImaginedTrial],
         draw: random.Random,
     ):
         super().__init__(metric=METRIC, mode="min")
         self._search = search
         self._baseline = baseline
-        self._costs = costs
+        self._drawn = drawn
         self._draw = draw
         self._begun = 0
         self._ended = 0
@@ -138,7 +248,7 @@ class ImaginedTrials(Searcher):
         baseline = self._begun == 1
         return {
             "baseline": baseline,
-            "tokens": self._baseline if baseline else self._draw.choice(self._costs),
+            "imagined": self._baseline if baseline else self._draw.choice(self._drawn),
             "score": min(scores),
             "factor": float(self._search.reduction_factor),
         }
@@ -150,14 +260,14 @@ class ImaginedTrials(Searcher):
 
 
 def reports(config: Mapping[str, Any]) -> Iterator[Report]:
-    """The reports of an imagined trial: as good at every rung."""
-    for rung, tokens in enumerate(config["tokens"]):
-        yield tokens, {METRIC: config["score"], "rung_time": rung_time(rung, config["factor"])}
+    """The reports of an imagined trial, which has the same score at every rung."""
+    for rung, work in enumerate(config["imagined"].rung_work):
+        yield work, {METRIC: config["score"], "rung_time": rung_time(rung, config["factor"])}
 
 
-def rung_costs(recipe: Recipe) -> list[int]:
-    """The tokens that a trial has trained when it is judged at each rung."""
-    return [tokens_trained(recipe, rung) for rung in range(len(recipe.search.rungs))]
+def rung_tokens(recipe: Recipe) -> tuple[int, ...]:
+    """Tokens that a trial has trained when it is judged at each rung."""
+    return tuple(tokens_trained(recipe, rung) for rung in range(len(recipe.search.rungs)))
 
 
 def recipes_at_random(search_file: SearchFile) -> list[Recipe]:
@@ -171,18 +281,32 @@ def recipes_at_random(search_file: SearchFile) -> list[Recipe]:
     return [search_file.recipe(suggest_values(search_file, study.ask())) for _ in range(RECIPES)]
 
 
+def largest_model(search_file: SearchFile, costs: TokenCosts) -> Recipe:
+    """The recipe of the most operations per token, of those that the plan knows."""
+    recipes = [*recipes_at_random(search_file), *search_file.recipes_at_extremes()]
+    return max(recipes, key=costs.operations)
+
+
 def most_confirming_runs(search_file: SearchFile) -> int:
-    """Runs that the confirmation has if there are enough configurations."""
-    confirm = search_file.search.confirm
-    if confirm is None or not search_file.ranges:
+    """Number of runs of the confirmation if there are enough configurations to confirm."""
+    confirm = confirm_settings(search_file)
+    if confirm is None:
         return 0
     return min(confirm.top + 1, search_file.search.trials) * confirm.seeds
 
 
-def confirming_runs(search_file: SearchFile, simulation: Simulation) -> int:
-    """Runs of the confirmation after a simulated search: of the baseline and of the best."""
+def confirmed_costs(search_file: SearchFile, trials: Sequence[SimulatedTrial]) -> list[float]:
+    """The cost of a token in each run of the confirmation: of the baseline and of the best trials.
+
+    Args:
+        search_file: ranges and recipe.
+        trials: of a simulated search, the baseline first.
+    """
+    confirm = confirm_settings(search_file)
+    if confirm is None:
+        return []
+    baseline, *others = trials
     last = len(search_file.search.rungs)
-    completed = sum(len(trial.results) == last for trial in simulation.trials[1:])
-    confirm = search_file.search.confirm
-    most = most_confirming_runs(search_file)
-    return min(most, (completed + 1) * confirm.seeds) if most else 0
+    completed = [trial for trial in others if len(trial.results) == last]
+    best = sorted(completed, key=lambda trial: trial.config["score"])[: confirm.top]
+    return [trial.config["imagined"].cost for trial in (baseline, *best)] * confirm.seeds

@@ -1,7 +1,8 @@
-"""What a search is going to spend, said before it starts and again beside what it has spent."""
+"""The plan of a search: what it is expected to cost, shown before it and beside the actual cost."""
 
 import json
-import math
+import statistics
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,173 +12,214 @@ from raygpt.recipe.search_file import SearchFile
 from raygpt.results import files
 from raygpt.results.tables import Results
 from raygpt.search.cluster import Placement
-from raygpt.search.estimate import Plan, most_confirming_runs, plan_search
+from raygpt.search.estimate import Load, Plan, places, plan_search
 from raygpt.training.probe import Pace
-from raygpt.wording import duration
+from raygpt.wording import duration, duration_range
+
+START_SECONDS = 1.0
+"""To set up the model of a trial and to start the next trial."""
+
+PACE_ERROR = 1.15
+"""A search is up to this factor slower or faster than a measurement of a few seconds says: the
+recorded searches took 0.89 and 1.3 times the estimate, the latter on a busy machine."""
 
 
 @dataclass(frozen=True)
 class Spending:
-    """What a search takes, or has taken; None where that is not known."""
+    """What a search costs; None where that is not known."""
 
     tokens: float | None
-    """That all trials train, cooldowns and confirmation included."""
+    """Trained by all trials, cooldowns and confirmation included."""
     seconds: float | None
     """From the first trial's start to the last one's end."""
     gpu_hours: float | None
     """Of the GPUs that the trials hold."""
+    usual_seconds: tuple[float, float] | None = None
+    """A range that `seconds` is expected to lie in."""
 
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """What is planned.
-
-    `expected` is what the search takes on average, `largest` if no trial is stopped.
-    """
+    """A search on a cluster, and what it is expected to cost there."""
 
     search_file: SearchFile
     plan: Plan
     at_once: int
+    """Trials side by side."""
     needed: Placement
+    """What a trial takes."""
     pace: Pace | None
-    """Of one worker; None where that is not known."""
+    """Of one worker in the baseline; None where that is not known."""
 
     @property
     def gpus(self) -> float:
-        """That the trials hold."""
+        """Held by all trials side by side."""
         return self.at_once * self.needed.workers * self.needed.gpus
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Of one trial, its evaluations and its start aside."""
+        """Training speed of one trial of the baseline."""
         return self.pace and self.pace.tokens_per_second * self.needed.workers
 
     @property
     def expected(self) -> Spending:
-        search, confirming = self.search_file.search, self.plan.confirming_runs
-        return self._spending(
-            self.plan.tokens,
-            self.plan.tokens_in_a_row,
-            (sum(self.plan.rung_trials) + confirming * len(search.rungs)) / self.at_once,
-            (search.trials + confirming) / self.at_once,
-        )
+        """The mean, and the range that eight of ten searches lie in."""
+        if not self.pace:
+            return Spending(self.plan.tokens, None, None)
+        seconds = statistics.mean(map(self.seconds, self.plan.loads))
+        return Spending(self.plan.tokens, seconds, self._gpu_hours(seconds), self._usual_seconds)
 
     @property
     def largest(self) -> Spending:
-        search, confirming = self.search_file.search, most_confirming_runs(self.search_file)
-        full = budget.budget_tokens(self.search_file.baseline())
-        dearest = (self.plan.largest_tokens - confirming * full) / search.trials
-        rounds = math.ceil(search.trials / self.at_once)
-        confirming_rounds = math.ceil(confirming / self.at_once)
-        return self._spending(
-            self.plan.largest_tokens,
-            rounds * dearest + confirming_rounds * full,
-            (rounds + confirming_rounds) * len(search.rungs),
-            rounds + confirming_rounds,
-        )
-
-    def _spending(
-        self, tokens: float, tokens_in_a_row: float, evaluations: float, starts: float
-    ) -> Spending:
-        """All but `tokens` of one trial after the other."""
+        """If no trial is stopped, at the expected speed."""
         if not self.pace:
-            return Spending(tokens, None, None)
-        seconds = (
-            tokens_in_a_row / self.tokens_per_second
-            + evaluations * self.pace.evaluation_seconds / self.needed.workers
-            + starts * START_SECONDS
+            return Spending(self.plan.largest_tokens, None, None)
+        seconds = self.seconds(self.plan.largest_load)
+        return Spending(self.plan.largest_tokens, seconds, self._gpu_hours(seconds))
+
+    def seconds(self, load: Load, speed: float = 1.0) -> float:
+        """The time that a load takes, if the speed is this many times the measured one."""
+        training = load.work / self.tokens_per_second
+        evaluating = load.evaluations * self.pace.evaluation_seconds / self.needed.workers
+        return (training + evaluating) / speed + load.starts * START_SECONDS
+
+    @property
+    def _usual_seconds(self) -> tuple[float, float]:
+        """Differences between searches, and the error of the measured speed, together."""
+        measured = [block / self.pace.tokens_per_second for block in self.pace.blocks] or [1.0]
+        slow, fast = min(1 / PACE_ERROR, *measured), max(PACE_ERROR, *measured)
+        low, high = (
+            statistics.quantiles(
+                [self.seconds(load, speed) for load in self.plan.loads], n=10, method="inclusive"
+            )
+            for speed in (fast, slow)
         )
-        return Spending(tokens, seconds, self.gpus * seconds / 3600)
+        return low[0], high[-1]
 
-
-# To set up the model of a trial and to start with the next one.
-START_SECONDS = 1.0
+    def _gpu_hours(self, seconds: float) -> float:
+        return self.gpus * seconds / 3600
 
 
 def make_plan(
     search_file: SearchFile, at_once: int, needed: Placement, pace: Pace | None
 ) -> SearchPlan:
-    """The plan of a search on a cluster.
+    """Plan a search on a cluster.
 
     Args:
         search_file: at the scale that is run.
-        at_once: trials that the cluster has room for.
-        needed: by a trial.
-        pace: of one worker; None where that is not known.
+        at_once: number of trials that the cluster can run side by side.
+        needed: what a trial takes.
+        pace: of one worker in the baseline; None where that is not known.
     """
-    most = max(search_file.search.trials, most_confirming_runs(search_file))
-    at_once = min(at_once, search_file.search.concurrent or at_once, most)
-    return SearchPlan(search_file, plan_search(search_file, at_once), at_once, needed, pace)
+    at_once = places(search_file, at_once)
+    plan = plan_search(search_file, at_once, pace.fixed_share if pace else 0.0)
+    return SearchPlan(search_file, plan, at_once, needed, pace)
 
 
 def describe_plan(made: SearchPlan, gpu_hour_price: float | None) -> str:
-    """The plan as a table for a person.
+    """The plan as a table.
 
     Args:
         made: by `make_plan`.
         gpu_hour_price: in the currency of the reader.
     """
-    search, plan = made.search_file.search, made.plan
-    full = budget.budget_tokens(made.search_file.baseline())
+    search = made.search_file.search
     lines = [("trials", f"{search.trials}, {made.at_once} at once")]
-    for fraction, trained, trials in zip(
-        search.rungs, plan.rung_tokens, plan.rung_trials, strict=True
-    ):
-        place = "full budget" if fraction == 1 else f"rung {fraction}"
-        lines.append(
-            (
-                place,
-                f"{float(fraction) * full:,.0f} tokens, {trained:,.0f} trained on the way: "
-                f"{trials:.1f} trials expected there",
-            )
-        )
-    if plan.confirming_runs:
-        lines.append(
-            (
-                "confirmation",
-                f"{plan.confirming_runs:.0f} runs expected, {plan.confirming_tokens:,.0f} tokens",
-            )
-        )
-    low, high = plan.usual_tokens
-    lines += [
-        ("tokens", f"{plan.tokens:,.0f} expected ({low:,.0f} to {high:,.0f} in 8 of 10 searches)"),
-        ("", f"{plan.largest_tokens:,} at most, if no trial is stopped"),
-    ]
-    expected, largest = made.expected, made.largest
-    if made.pace is None:
-        lines.append(
-            ("time", "unknown, as nothing was measured; give --tokens-per-second of a trial")
-        )
-    else:
-        lines.append(
-            (
-                "time",
-                f"{duration(expected.seconds)} expected, {duration(largest.seconds)} at most, at "
-                f"{made.tokens_per_second:,.0f} tokens/s a trial",
-            )
-        )
-        if expected.gpu_hours:
-            lines.append(
-                (
-                    "GPU-hours",
-                    f"{expected.gpu_hours:.2f} expected, {largest.gpu_hours:.2f} at most",
-                )
-            )
-        if gpu_hour_price is not None:
-            costs = (
-                f"{expected.gpu_hours * gpu_hour_price:,.2f} expected, "
-                f"{largest.gpu_hours * gpu_hour_price:,.2f} at most, at {gpu_hour_price:g} a "
-                f"GPU-hour"
-            )
-            lines.append(("cost", costs if made.gpus else "not known, as no trial holds a GPU"))
+    lines += _rungs(made)
+    lines += _sizes(made)
+    lines += _tokens(made)
+    lines += _time(made)
+    lines += _gpus(made, gpu_hour_price)
     return "\n".join(f"{name:<14}{text}" for name, text in lines)
 
 
-def save_plan(folder: Path, made: SearchPlan) -> None:
-    """Write into a run folder what is expected to be spent.
+def _rungs(made: SearchPlan) -> Iterator[tuple[str, str]]:
+    search, plan = made.search_file.search, made.plan
+    baseline = made.search_file.baseline()
+    per_step = budget.tokens_per_step(baseline)
+    if not search.stops_trials:
+        yield "full budget", f"{budget.budget_tokens(baseline):,} tokens; no trial is stopped"
+    for fraction, steps, trained, trials in zip(
+        search.rungs, budget.rung_steps(baseline), plan.rung_tokens, plan.rung_trials, strict=True
+    ):
+        if not search.stops_trials:
+            continue
+        tokens = steps * per_step
+        with_cooldowns = f" ({trained:,.0f} trained, with cooldowns)" if trained > tokens else ""
+        yield (
+            "full budget" if fraction == 1 else f"rung {fraction}",
+            f"{tokens:,} tokens{with_cooldowns}: {trials:.1f} of {search.trials} trials expected",
+        )
+    if plan.confirming_runs:
+        yield (
+            "confirmation",
+            f"{plan.confirming_runs:.0f} runs expected, {plan.confirming_tokens:,.0f} tokens",
+        )
 
-    What was written before stays if it is of as many tokens: it also knows how long they take,
-    which is not measured again for a run that goes on.
+
+def _sizes(made: SearchPlan) -> Iterator[tuple[str, str]]:
+    low, high = made.plan.operations
+    if low == high:
+        return
+    cheap, dear = made.plan.token_costs
+    yield (
+        "model sizes",
+        f"{low:.2g} to {high:.2g} times the baseline's operations per token: with equal tokens the "
+        "largest",
+    )
+    yield (
+        "",
+        f"model takes {high / low:.1f} times the operations of the smallest, and about "
+        f"{dear / cheap:.1f} times the time",
+    )
+
+
+def _tokens(made: SearchPlan) -> Iterator[tuple[str, str]]:
+    plan = made.plan
+    if plan.tokens == plan.largest_tokens:
+        yield "tokens", f"{plan.largest_tokens:,}"
+        return
+    low, high = plan.usual_tokens
+    yield "tokens", f"{low:,.0f} to {high:,.0f} in 8 of 10 searches, {plan.tokens:,.0f} on average"
+    yield "", f"{plan.largest_tokens:,} if no trial is stopped"
+
+
+def _time(made: SearchPlan) -> Iterator[tuple[str, str]]:
+    if made.pace is None:
+        yield "time", "unknown, as no speed was measured; give --tokens-per-second of a trial"
+        return
+    seconds = duration(made.expected.seconds)
+    yield "time", f"{duration_range(*made.expected.usual_seconds)}, {seconds} on average"
+    if made.plan.tokens < made.plan.largest_tokens:
+        most = " and every model is the largest" if made.plan.token_costs[1] > 1 else ""
+        yield "", f"{duration(made.largest.seconds)} if no trial is stopped{most}"
+    trial = "a trial of the baseline" if made.search_file.ranges else "a trial"
+    yield "", f"at {made.tokens_per_second:,.0f} tokens/s in {trial}"
+
+
+def _gpus(made: SearchPlan, gpu_hour_price: float | None) -> Iterator[tuple[str, str]]:
+    if made.pace is None:
+        return
+    expected, largest = made.expected.gpu_hours, made.largest.gpu_hours
+    if expected:
+        yield "GPU-hours", f"{expected:.2f} expected, {largest:.2f} at most"
+    if gpu_hour_price is None:
+        return
+    if not made.gpus:
+        yield "cost", "not known, as no trial holds a GPU"
+        return
+    yield (
+        "cost",
+        f"{expected * gpu_hour_price:,.2f} expected, {largest * gpu_hour_price:,.2f} at most, at "
+        f"{gpu_hour_price:g} a GPU-hour",
+    )
+
+
+def save_plan(folder: Path, made: SearchPlan) -> None:
+    """Write the expected cost into a run folder.
+
+    An earlier plan stays if it has the same tokens, because it also has the time: the speed is not
+    measured again when a run is resumed.
     """
     before = load_plan(folder)
     if before and before.tokens == made.expected.tokens:
@@ -187,7 +229,7 @@ def save_plan(folder: Path, made: SearchPlan) -> None:
 
 
 def load_plan(folder: Path) -> Spending | None:
-    """What `save_plan` wrote; None where there is none.
+    """What `save_plan` wrote; None if there is nothing.
 
     Raises:
         UserError: it cannot be read.
@@ -196,40 +238,59 @@ def load_plan(folder: Path) -> Spending | None:
     if not path.exists():
         return None
     try:
-        return Spending(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
+        plan = json.loads(path.read_text())
+        if usual := plan.get("usual_seconds"):
+            low, high = usual
+            plan["usual_seconds"] = (low, high)
+        return Spending(**plan)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{path} cannot be read: {error}; delete it, and there is no plan to compare with"
+            f"{path} cannot be read: {error}; delete it to continue without a plan to compare with"
         ) from error
 
 
 def describe_spending(
     results: Results, made: SearchPlan, seconds: float | None, gpu_hour_price: float | None
 ) -> str:
-    """What a run has spent, beside what `save_plan` wrote.
+    """What a run has cost, beside what `save_plan` wrote.
 
     Args:
         results: of the run.
-        made: now; of the trials at once and what they hold.
+        made: the present plan; says how many GPUs the trials hold.
         seconds: that the search took; None if it was interrupted at times.
         gpu_hour_price: in the currency of the reader.
     """
     planned = load_plan(results.folder) or Spending(None, None, None)
     tokens = float(results.trials["tokens_trained"].fillna(0).sum())
-    parts = [beside("{:,.0f}", tokens, planned.tokens, "tokens")]
+    parts = [beside_plan("{:,.0f}", "tokens", tokens, planned.tokens)]
     if seconds is not None:
-        planned_minutes = planned.seconds and planned.seconds / 60
-        parts.append(beside("{:.1f}", seconds / 60, planned_minutes, "minutes"))
+        usual = planned.usual_seconds
+        parts.append(
+            beside_plan(
+                "{:.1f}",
+                "minutes",
+                seconds / 60,
+                planned.seconds and planned.seconds / 60,
+                usual and (usual[0] / 60, usual[1] / 60),
+            )
+        )
         if hours := made.gpus * seconds / 3600:
-            parts.append(beside("{:.2f}", hours, planned.gpu_hours, "GPU-hours"))
+            parts.append(beside_plan("{:.2f}", "GPU-hours", hours, planned.gpu_hours))
             if gpu_hour_price is not None:
                 parts.append(f"a cost of {hours * gpu_hour_price:,.2f}")
     return ", ".join(parts)
 
 
-def beside(pattern: str, spent: float, planned: float | None, unit: str) -> str:
-    """A figure, what it was planned to be, and how far off that is."""
+def beside_plan(
+    pattern: str,
+    unit: str,
+    spent: float,
+    planned: float | None,
+    usual: tuple[float, float] | None = None,
+) -> str:
+    """A figure, its planned mean and range, and how far it is from that mean."""
     text = f"{pattern.format(spent)} {unit}"
     if not planned:
         return text
-    return f"{text} (plan {pattern.format(planned)}, {spent / planned - 1:+.0%})"
+    lies = f", usually {pattern.format(usual[0])} to {pattern.format(usual[1])}" if usual else ""
+    return f"{text} (plan {pattern.format(planned)}{lies}, {spent / planned - 1:+.0%})"

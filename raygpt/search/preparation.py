@@ -1,4 +1,4 @@
-"""Tokens on a cluster: made by all its cores, and brought once to each node that trains."""
+"""Tokens on a cluster: tokenised on all its cores, and copied once to each node that trains."""
 
 import contextlib
 import socket
@@ -25,8 +25,8 @@ from raygpt.recipe.search_file import SearchFile
 def in_ray_tasks(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Spread work over the cores of the cluster; a `raygpt.data.spread.Spread`.
 
-    Where no node is up that offers any, such as beside a head that only directs, over the cores of
-    this machine.
+    If no running node offers cores to Ray, as with a head without CPUs and no worker yet, the cores
+    of this machine are used.
     """
     cores = int(ray.cluster_resources().get("CPU", 0))
     if not cores:
@@ -39,10 +39,10 @@ def in_ray_tasks(function: Callable[[Item], Result], items: Iterable[Item]) -> I
 
 
 def _get(reference: ray.ObjectRef) -> Any:
-    """What a task returned; an error of the user's as it was raised there.
+    """The result of a task.
 
     Raises:
-        UserError: that, or Ray has lost the task, having tried again.
+        UserError: as raised in the task; or Ray has lost the task, also after trying again.
     """
     try:
         return ray.get(reference)
@@ -53,7 +53,8 @@ def _get(reference: ray.ObjectRef) -> Any:
     except RayError as error:
         raise UserError(
             f"Ray lost a task that handled tokens ({type(error).__name__}: "
-            f"{str(error).strip().splitlines()[0]}). What was finished is kept; start again."
+            f"{str(error).strip().splitlines()[0]}). Finished parts are kept; run the same command "
+            f"again."
         ) from error
 
 
@@ -63,20 +64,20 @@ def _call(function: Callable[[Item], Result], item: Item) -> Result:
 
 @dataclass(frozen=True)
 class PreparedTokens:
-    """Where the tokens of a search are."""
+    """Where the tokens of a search are stored."""
 
     folder: str
     """On the node of the search itself."""
     node: str
     """Ray's id of that node."""
     store: str | None
-    """URI of the object store that has them as well, if one has."""
+    """URI of the object store that also has them; None if there is none."""
     train_tokens: int
     validation_tokens: int
 
     @classmethod
     def of(cls, dataset: Dataset, search_file: SearchFile) -> "PreparedTokens":
-        """Those of a dataset that was prepared for a search on this node."""
+        """The tokens of a dataset that was prepared for a search on this node."""
         data = search_file.baseline().data
         return cls(
             str(dataset.folder.absolute()),
@@ -87,14 +88,14 @@ class PreparedTokens:
         )
 
     def open(self) -> Dataset:
-        """Open them on any node of the cluster, brought there first if need be.
+        """Open the tokens on any node of the cluster, copying them there first if necessary.
 
-        A folder that this node reaches under the same path is used if it has what is needed.
-        Otherwise they come from the object store, or else through Ray's, into this node's cache,
-        once for all trials here.
+        A folder that this node reaches under the same path is used if it has all that is needed.
+        Otherwise the tokens are copied from the object store, or else through Ray, into this node's
+        cache, once for all trials on this node.
 
         Raises:
-            UserError: they cannot be had.
+            UserError: they cannot be copied or opened.
         """
         folder, wanted = Path(self.folder), (self.train_tokens, self.validation_tokens)
         with contextlib.suppress(UserError, OSError):
@@ -110,18 +111,18 @@ class PreparedTokens:
         except OSError as error:
             raise UserError(
                 f"The token cache {folder} of the node {socket.gethostname()} cannot be "
-                f"written ({error}). Make room there, or name another folder in its "
-                f"environment variable RAYGPT_CACHE."
+                f"written ({error}). Free some space there, or set the environment variable "
+                f"RAYGPT_CACHE of that node to another folder."
             ) from error
         return Dataset.open(folder, *wanted)
 
 
 class NodeFolder:
-    """A folder of another node's, read through Ray's object store.
+    """A folder on another node, read through Ray's object store.
 
     Args:
         node: Ray's id of the node.
-        folder: there.
+        folder: its path on that node.
     """
 
     def __init__(self, node: str, folder: str):
@@ -133,7 +134,7 @@ class NodeFolder:
         return self._folder
 
     def read(self, name: str) -> bytes | None:
-        """The content of a file; None where there is none."""
+        """The content of a file; None if there is no such file."""
         return _get(self._read.remote(f"{self._folder}/{name}"))
 
 

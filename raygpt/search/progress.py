@@ -15,6 +15,7 @@ from raygpt.recipe.search_file import SearchFile
 from raygpt.results.leaderboard import format_value
 from raygpt.results.tables import FINISHED, RunTables
 from raygpt.search.confirm import expected_runs
+from raygpt.search.forecast import Forecast
 from raygpt.wording import clock
 
 SHOWN_RUNNING = 8
@@ -24,19 +25,27 @@ SECONDS_BETWEEN_SUMMARIES = 30
 class Progress:
     """A live view in a terminal, plain lines elsewhere.
 
-    Use as a context manager around the search; `began`, `reported` and `ended` tell of events.
+    It is a context manager around the search. `began`, `reported` and `ended` tell it of events.
 
     Args:
-        tables: where the figures are read.
-        search_file: says how much there is to do.
+        tables: of the run, up to date before every call.
+        search_file: ranges and recipe.
         console: where to write.
+        forecast: of the time that is left; without one none is shown.
     """
 
-    def __init__(self, tables: RunTables, search_file: SearchFile, console: Console):
+    def __init__(
+        self,
+        tables: RunTables,
+        search_file: SearchFile,
+        console: Console,
+        forecast: Forecast | None = None,
+    ):
         self._tables = tables
         self._search_file = search_file
         self._budget = budget_tokens(search_file.baseline())
         self._console = console
+        self._forecast = forecast
         self._started = self._summarised = time.monotonic()
         self._tokens_before = tokens_trained(tables)
         self._live = Live(
@@ -53,11 +62,13 @@ class Progress:
             self._live.stop()
 
     def confirming(self, runs: int) -> None:
-        """The search is over, and so many runs that confirm its best trials begin or go on."""
-        self._line(f"the search is over; runs to confirm its best trials: {runs}")
+        """The search has ended, and its confirmation of this many runs begins or is resumed."""
+        self._line(f"the search has ended; {runs} runs to confirm its best trials follow")
 
     def began(self, trial_id: str) -> None:
         """A trial started."""
+        if self._forecast:
+            self._forecast.began(trial_id, time.monotonic())
         trial = self._tables.trial(trial_id)
         seed = f"seed={trial['seed']} " if "confirms" in trial else ""
         values = describe_values(trial, self._tables.searched)
@@ -65,14 +76,17 @@ class Progress:
 
     def reported(self, trial_id: str) -> None:
         """A trial reported."""
-        if time.monotonic() - self._summarised > SECONDS_BETWEEN_SUMMARIES:
-            self._summarised = time.monotonic()
+        now = time.monotonic()
+        if self._forecast:
+            self._forecast.reported(trial_id, now)
+        if now - self._summarised > SECONDS_BETWEEN_SUMMARIES:
+            self._summarised = now
             counts = self._counts()
             confirming = f"; confirming: {counts['confirm']}" if "confirm" in counts else ""
             self._line(f"{counts['trials']}{confirming}; {self._pace()}")
 
     def ended(self, trial_id: str) -> None:
-        """A trial is over."""
+        """A trial ended."""
         trial = self._tables.trial(trial_id)
         text = f"trial {trial_id} {trial['status']}"
         if "bits_per_byte" in trial:
@@ -87,7 +101,7 @@ class Progress:
             self._console.print(f"{elapsed} {text}", highlight=False, soft_wrap=True, markup=False)
 
     def _counts(self) -> dict[str, str]:
-        """Of the search's trials, and of the runs that confirm them where there are any."""
+        """Statuses of the search's trials, and of its confirmation once that has begun."""
         trials = self._tables.trials
         confirming = [trial for trial in trials if "confirms" in trial]
         runs = expected_runs(trials, self._search_file)
@@ -99,14 +113,11 @@ class Progress:
     def _pace(self) -> str:
         elapsed = time.monotonic() - self._started
         trained = tokens_trained(self._tables) - self._tokens_before
-        parts = [f"{clock(elapsed)} elapsed"]
-        if trained:
-            left = tokens_left(self._tables, self._search_file, self._budget) * elapsed / trained
-            parts = [
-                f"{trained / elapsed:,.0f} tokens/s",
-                *parts,
-                f"about {clock(left)} left",
-            ]
+        parts = [f"{trained / elapsed:,.0f} tokens/s"] if trained else []
+        parts.append(f"{clock(elapsed)} elapsed")
+        left = self._forecast.seconds_left() if self._forecast else None
+        if left is not None:
+            parts.append(f"about {clock(left)} left")
         return ", ".join(parts)
 
     def _view(self) -> Group:
@@ -138,40 +149,19 @@ class Progress:
         return Group(*lines, table)
 
 
-def count_statuses(trials: Sequence[Mapping[str, Any]], in_all: int) -> str:
-    """How many trials there are of each status, of so many that there are to be."""
+def count_statuses(trials: Sequence[Mapping[str, Any]], total: int) -> str:
+    """The number of trials of each status, and of those that have not begun, of a total."""
     counts = Counter(trial["status"] for trial in trials)
     parts = [f"{counts[status]} {status}" for status in ("running", *FINISHED) if counts[status]]
-    return ", ".join([*parts, f"{max(0, in_all - len(trials))} to come"])
+    return ", ".join([*parts, f"{max(0, total - len(trials))} to come"])
 
 
-def describe_values(trial: dict, searched: list[str]) -> str:
-    """The searched values of a trial on one line."""
+def describe_values(trial: Mapping[str, Any], searched: Sequence[str]) -> str:
+    """The searched values of a trial on one line; its seed if nothing is searched."""
     shown = [f"{name.split('.')[-1]}={format_value(trial[name])}" for name in searched]
     return " ".join(shown) if shown else f"seed={trial['seed']}"
 
 
 def tokens_trained(tables: RunTables) -> int:
-    """By all trials so far."""
+    """Number of tokens trained by all trials so far."""
     return sum(trial.get("tokens_trained", 0) for trial in tables.trials)
-
-
-def tokens_left(tables: RunTables, search_file: SearchFile, budget: int) -> float:
-    """A guess at what is still to be trained: that further trials are like those that ended.
-
-    Args:
-        tables: of the run so far.
-        search_file: what is to be run.
-        budget: tokens of a run that confirms a trial.
-    """
-    own = tables.search_trials
-    ended = [trial for trial in own if trial["status"] in FINISHED]
-    usual = sum(t.get("tokens_trained", 0) for t in ended) / len(ended) if ended else budget
-    confirming = len(tables.trials) - len(own)
-    left = usual * max(0, search_file.search.trials - len(own))
-    left += budget * max(0, expected_runs(tables.trials, search_file) - confirming)
-    for trial in tables.trials:
-        if trial["status"] == "running":
-            whole = budget if "confirms" in trial else usual
-            left += max(0, whole - trial.get("tokens_trained", 0))
-    return left

@@ -1,4 +1,4 @@
-"""Writes down what happens in a search, as it happens."""
+"""Records the events of a search in its tables."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,8 +12,7 @@ from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY
 
 from raygpt.errors import UserError
 from raygpt.recipe.json_text import read_recipe_json
-from raygpt.recipe.writer import recipe_to_yaml
-from raygpt.results import files
+from raygpt.results.best_recipe import write_best_recipe
 from raygpt.results.tables import RunTables
 from raygpt.search.progress import Progress
 from raygpt.search.scheduler import METRIC
@@ -25,10 +24,10 @@ class Recorder(Callback):
 
     Args:
         tables: of the run.
-        progress: told of every event after the tables are on disk.
+        progress: told of every event when the tables are on disk.
         last_rung: number of the rung at which a trial is complete.
-        ended: told of every trial that is over, after the tables are on disk: Tune's identifier of
-            it and its row of the trials' table.
+        ended: called for every trial that ended, when the tables are on disk, with Tune's
+            identifier and the trial's row of the table.
     """
 
     def __init__(
@@ -46,7 +45,7 @@ class Recorder(Callback):
         self._given_up: dict[str, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing, for Tune's own state files: a run is resumed from its tables and its study."""
+        """Empty: a run is resumed from its tables and its study, not from Tune's state files."""
         return {}
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info) -> None:
@@ -77,16 +76,13 @@ class Recorder(Callback):
         self._progress.reported(name)
 
     def _write_best(self, trial: Any) -> None:
-        config = trial.config
-        recipe = read_recipe_json(config["recipe"])
-        row = self._tables.trial(config["trial"])
-        text = (
-            f"# Trial {config['trial']}: {row[METRIC]:.4f} bits per byte at "
-            f"{row['tokens']:,} tokens.\n"
-            + recipe_to_yaml(recipe.model_copy(update={"name": f"{recipe.name}-best"}))
+        name = trial.config["trial"]
+        row = self._tables.trial(name)
+        write_best_recipe(
+            self._tables.folder,
+            read_recipe_json(trial.config["recipe"]),
+            f"Trial {name}: {row[METRIC]:.4f} bits per byte at {row['tokens']:,} tokens",
         )
-        path = self._tables.folder / files.BEST_RECIPE
-        files.replace_file(path, lambda partial: partial.write_text(text))
 
     def on_checkpoint(
         self, iteration: int, trials: list, trial: Any, checkpoint: Any, **info
@@ -94,10 +90,10 @@ class Recorder(Callback):
         self._keep(trial.config["trial"], checkpoint.path)
 
     def _keep(self, name: str, path: str) -> None:
-        """Keep this checkpoint of a trial, and none before it.
+        """Keep this checkpoint of a trial and delete the one before it.
 
-        The old one goes when the tables name the new one, so that a kill in between leaves both;
-        Ray's own `num_to_keep` deletes first.
+        The old one is deleted after the tables name the new one, so that a kill in between leaves
+        both. Ray's own `num_to_keep` deletes first.
         """
         old = self._tables.trial(name).get("checkpoint")
         self._tables.set_checkpoint(name, path)
@@ -128,7 +124,7 @@ class Recorder(Callback):
         self._tables.refresh()
 
     def give_up(self, name: str, reason: str) -> None:
-        """A trial is about to be killed, which will look to Tune as if it had crashed."""
+        """A trial is about to be killed, which Tune takes for a crash; this is the true reason."""
         self._given_up[name] = reason
 
     def _end(self, trials: list, trial: Any, status: str, error: str | None) -> None:
@@ -137,7 +133,7 @@ class Recorder(Callback):
         row = self._tables.trial(name)
         self._ended(trial.trial_id, row)
         if error and METRIC in row:
-            # It may have been the best until now.
+            # It may have been the best trial until now.
             best = self._tables.best()["trial_id"]
             for other in trials:
                 if other.config["trial"] == best:
@@ -146,22 +142,22 @@ class Recorder(Callback):
 
 
 def is_report(result: Mapping[str, Any]) -> bool:
-    """Whether what a trial told Tune has figures, and is not only a sign of life or of its end."""
+    """Whether a trial's message to Tune has figures, and is not only a sign of life."""
     return ALIVE not in result and "diverged" not in result
 
 
 def first_cause(trial: Any) -> str:
-    """What really went wrong in a trial, in one line, without Ray's tracebacks around it."""
+    """The cause of a trial's failure in one line, without the tracebacks of Ray around it."""
     path = trial.pickled_error_file
     if not path or not Path(path).exists():
         text = Path(trial.error_file).read_text() if trial.error_file else ""
-        return next(reversed(text.strip().splitlines()), "it ended without a word; see the log")
+        return next(reversed(text.strip().splitlines()), "it ended without a message; see the log")
     error = cloudpickle.loads(Path(path).read_bytes())
     while isinstance(inner := getattr(error, "cause", None) or error.__cause__, BaseException):
         error = inner
     message = next(reversed(str(error).strip().splitlines()), "")
     if isinstance(error, RayActorError):
-        # Ray goes on to guess at causes.
+        # Ray appends a list of possible causes.
         detail = message.partition(" Some common causes")[0].rpartition(" exit detail: ")[2]
         return f"its process died: {detail}"
     return message if isinstance(error, UserError) else f"{type(error).__name__}: {message}"

@@ -1,8 +1,8 @@
-"""A search in virtual time: its own parts, and an objective in place of the training.
+"""Runs a search in virtual time: its real parts, with an objective in place of the training.
 
 Searcher, scheduler and callbacks are driven through Ray Tune's interfaces in the order in which
-`ray.tune.execution.tune_controller` (Ray 2.60) calls them, in one process and without waiting:
-a trial takes as long as the tokens that it trains.
+`ray.tune.execution.tune_controller` (Ray 2.60) calls them, in one process and without waiting.
+The virtual time of a trial is proportional to the tokens that it trains.
 """
 
 import heapq
@@ -17,24 +17,24 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 Report = tuple[float, Mapping[str, Any]]
-"""Tokens that a trial has processed by then, and what it reports."""
+"""The tokens that a trial has processed at a report, and the reported figures."""
 
 Objective = Callable[[Mapping[str, Any]], Iterable[Report]]
-"""From a trial's configuration to its reports, by ascending tokens."""
+"""Maps a trial's configuration to its reports, by ascending tokens."""
 
 
 @dataclass(eq=False)
 class SimulatedTrial:
-    """A trial, with the attributes of Tune's own that searchers, schedulers and callbacks read."""
+    """A trial with the attributes of a Tune trial that searchers, schedulers and callbacks read."""
 
     trial_id: str
     config: dict[str, Any]
     began: float
-    """In virtual seconds, as all times here."""
+    """In virtual seconds, like all times here."""
     ended: float | None = None
-    """None as long as it runs."""
+    """None while it runs."""
     results: list[dict[str, Any]] = field(default_factory=list)
-    """What it reported, completed as Tune does; `time_total_s` is in virtual seconds."""
+    """Its reports, with the keys that Tune adds; `time_total_s` is in virtual seconds."""
     pickled_error_file: str | None = None
     error_file: str | None = None
 
@@ -47,15 +47,15 @@ class Simulation:
     """One search in virtual time.
 
     Args:
-        searcher: proposes the trials; who answers None is asked again after the next event.
+        searcher: proposes the trials; if it answers None, it is asked again after the next event.
         scheduler: decides at every report.
-        objective: takes the place of the trial.
-        trials: how many there are to be.
-        at_once: how many run side by side.
+        objective: replaces the training of a trial.
+        trials: number of trials.
+        at_once: number of trials side by side.
         tokens_per_second: of one trial.
-        callbacks: told of every event.
-        most_tokens: where to break off, in tokens of all trials together; those that still run
-            then stay unfinished.
+        callbacks: called for every event.
+        most_tokens: tokens of all trials together after which the search ends; trials that are
+            still running then stay unfinished.
     """
 
     def __init__(
@@ -78,19 +78,19 @@ class Simulation:
         self._callbacks = callbacks
         self._most_tokens = most_tokens
         self._running: dict[SimulatedTrial, Iterator[Report]] = {}
-        # Of reports to come: when, in which order where that is the same, whose, and what.
+        # Future reports: time, order among equal times, trial, figures.
         self._events: list[tuple[float, int, SimulatedTrial, Mapping[str, Any]]] = []
         self._order = count()
         self._iteration = 0
         self._ended = 0.0
-        """Tokens of the trials that are over."""
+        """Tokens of the trials that have ended."""
         self.trials: list[SimulatedTrial] = []
-        """Those that began, in that order."""
+        """In the order in which they began."""
         self.seconds = 0.0
         """Since the search began."""
 
     def tokens(self, seconds: float | None = None) -> float:
-        """Tokens that all trials together had processed by a time; by now if it is left out."""
+        """Tokens that all trials together had processed at a time; by default, now."""
         until = self.seconds if seconds is None else seconds
         busy = (
             max(0.0, (until if trial.ended is None else min(until, trial.ended)) - trial.began)
@@ -102,7 +102,7 @@ class Simulation:
         """Run the search to its end, or until `most_tokens`; returns itself.
 
         Raises:
-            RuntimeError: the searcher waits, and there is nothing to wait for.
+            RuntimeError: the searcher proposes nothing although no trial is running.
         """
         self._start_trials()
         while self._events:
@@ -136,10 +136,10 @@ class Simulation:
                 self._scheduler.on_trial_add(self, trial)
                 self._tell("on_trial_start", trial=trial)
                 self._running[trial] = iter(self._objective(config))
-                self._go_on(trial)
+                self._continue(trial)
 
-    def _go_on(self, trial: SimulatedTrial) -> None:
-        """Train to the next report, or to the end."""
+    def _continue(self, trial: SimulatedTrial) -> None:
+        """Advance to the trial's next report, or to its end."""
         following = next(self._running[trial], None)
         if following is None:
             self._end(trial)
@@ -166,7 +166,7 @@ class Simulation:
         if decision == TrialScheduler.STOP:
             self._end(trial)
         else:
-            self._go_on(trial)
+            self._continue(trial)
 
     def _end(self, trial: SimulatedTrial) -> None:
         trial.ended = self.seconds

@@ -1,4 +1,4 @@
-"""What a search says when it is over."""
+"""What a search prints when it has ended."""
 
 from collections import Counter
 from pathlib import Path
@@ -11,21 +11,26 @@ from raygpt.results import files
 from raygpt.results.checkpoints import best_saved
 from raygpt.results.leaderboard import leaderboard, render
 from raygpt.results.tables import Results, rows
-from raygpt.search.confirm import configurations_to_confirm, confirming_runs, unfinished_runs
+from raygpt.search.confirm import (
+    configurations_to_confirm,
+    confirm_settings,
+    confirming_runs,
+    unfinished_runs,
+)
 from raygpt.wording import shell_quoted
 
 SHOWN = 5
 
 
 def summarise(results: Results, search_file: SearchFile) -> tuple[str, int]:
-    """The leaderboard's top and where everything is, and the exit status that the search earns.
+    """The top of the leaderboard, the paths of all results, and the exit status.
 
     Args:
         results: of the run.
-        search_file: what was to be run.
+        search_file: ranges and recipe.
 
     Returns:
-        Text; and 0, 1 if no trial came to a result, or 130 if the search was interrupted.
+        The text; and 0, or 1 if no trial reached a rung, or 130 if the search was interrupted.
     """
     folder = results.folder
     of_search = results.trials["confirms"].isna()
@@ -43,7 +48,7 @@ def summarise(results: Results, search_file: SearchFile) -> tuple[str, int]:
             "" if folder.parent == Path("runs") else f" --runs-dir {shell_quoted(folder.parent)}"
         )
         headline = (
-            f"Interrupted: {headline} All results are kept; go on with\n"
+            f"Interrupted: {headline} All results are kept; continue with\n"
             f"  python -m raygpt.tune {shell_quoted(folder / files.SEARCH)} --resume{runs_dir}"
         )
     parts = [headline]
@@ -68,28 +73,28 @@ def summarise(results: Results, search_file: SearchFile) -> tuple[str, int]:
 def describe_confirmation(
     confirming: pd.DataFrame, trials: list[dict[str, Any]], search_file: SearchFile
 ) -> str:
-    """How far the confirmation of a search that is over has come; empty if there is none.
+    """The state of the confirmation of a search that has ended; empty if there is none.
 
     Args:
-        confirming: the runs of it that were begun.
-        trials: all rows of the table.
-        search_file: what was to be run.
+        confirming: its runs that were begun.
+        trials: all rows of the trials' table.
+        search_file: ranges and recipe.
     """
     text = ""
     runs = max(len(confirming_runs(trials, search_file)), len(confirming))
     if runs:
         text += " " + count_ended(confirming, runs, "runs that confirm them")
-    confirm = search_file.search.confirm
-    if confirm and search_file.ranges:
+    confirm = confirm_settings(search_file)
+    if confirm:
         chosen = configurations_to_confirm(trials, search_file)
         best = sum(not row.get("baseline") for row in chosen)
         if best < confirm.top:
-            text += f" Beside the baseline {best} of the {confirm.top} to confirm came to the end."
+            text += f" Only {best} of the {confirm.top} configurations to confirm were completed."
     return text
 
 
-def count_ended(trials: pd.DataFrame, in_all: int, what: str) -> str:
-    """How many of so many have ended, and how."""
+def count_ended(trials: pd.DataFrame, total: int, what: str) -> str:
+    """How many of a total number of trials have ended, and with which status."""
     counts = Counter(trials["status"])
     statuses = ", ".join(f"{number} {status}" for status, number in counts.items())
-    return f"{len(trials) - counts['running']} of {in_all} {what} ended ({statuses})."
+    return f"{len(trials) - counts['running']} of {total} {what} ended ({statuses})."

@@ -1,4 +1,4 @@
-"""Shows a search to other tools, by Tune callbacks: TensorBoard, MLflow, Weights & Biases."""
+"""Logs a search to TensorBoard, MLflow or Weights & Biases, through Tune callbacks."""
 
 import importlib.util
 import logging
@@ -19,7 +19,7 @@ from raygpt.search.recorder import is_report
 
 
 class Follower(Callback):
-    """Told of what happens in a search when the `Recorder`, which comes first, has written it down.
+    """Receives the events of a search after the `Recorder`, which comes first, has recorded them.
 
     Args:
         tables: of the run.
@@ -30,17 +30,17 @@ class Follower(Callback):
         self._begun: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing, for Tune's own state files: a run is resumed from its tables and its study."""
+        """Empty: a run is resumed from its tables and its study, not from Tune's state files."""
         return {}
 
     def began(self, trial: Any, row: dict[str, Any]) -> None:
-        """A trial started or goes on: Tune's, and its row of the trials' table."""
+        """A trial started or was resumed: Tune's trial, and its row of the trials' table."""
 
     def reported(self, trial_id: str, report: dict[str, Any]) -> None:
         """A trial made a report."""
 
     def ended(self, row: dict[str, Any]) -> None:
-        """A trial is over."""
+        """A trial ended."""
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info) -> None:
         name = trial.config["trial"]
@@ -56,7 +56,7 @@ class Follower(Callback):
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info) -> None:
         name = trial.config["trial"]
         if name not in self._begun:
-            # Its process died before it began.
+            # Its process died before it started.
             self.on_trial_start(iteration, trials, trial)
         self.ended(self._tables.trial(name))
 
@@ -84,32 +84,32 @@ class TensorBoard(Follower):
 
 @dataclass(eq=False)
 class Seen:
-    """A Tune trial as one of Ray's integrations gets to see it: all that these look at."""
+    """A Tune trial as it is passed to one of Ray's integrations: the attributes that these read."""
 
     name: str
     trial_id: str
     config: Mapping[str, Any]
     experiment_dir_name: str
     local_path: str
-    """Where an integration may leave files, as Weights & Biases does offline."""
+    """Where an integration may write files, as Weights & Biases does offline."""
 
     def __str__(self) -> str:
         return self.name
 
 
 class Tracker(Follower):
-    """Hands a search on to one of Ray's integrations, in the way in which it is to be seen there.
+    """Passes the events of a search to one of Ray's integrations.
 
-    Unfiltered these would show all that trials tell Tune, whole recipes and signs of life included.
-    So a trial has its searched values and its seed, and its figures stand over `tokens_trained`,
-    which, unlike `tokens`, goes forward only.
+    Used directly, an integration would log everything that trials send to Tune, including whole
+    recipes and signs of life. Here a trial has its searched values and its seed, and its figures
+    are plotted over `tokens_trained`, which, unlike `tokens`, never goes back.
 
-    A tracker that fails does not end the search, which goes on without it.
+    If a tracker fails, the search continues without it.
 
     Args:
         integration: from `open_tracker`.
         tables: of the run.
-        console: told of a failure.
+        console: where a failure is reported.
     """
 
     def __init__(self, integration: LoggerCallback, tables: RunTables, console: Console):
@@ -140,7 +140,7 @@ class Tracker(Follower):
         self._tell("log_trial_end", self._seen.pop(row["trial_id"]), failed=failed)
 
     def on_experiment_end(self, trials: list, **info) -> None:
-        """Wait for what is still to be sent."""
+        """Wait until everything has been sent."""
         self._tell("on_experiment_end", trials)
 
     def _tell(self, event: str, *args: Any, **kwargs: Any) -> None:
@@ -152,26 +152,24 @@ class Tracker(Follower):
             self._failed = True
             logging.getLogger("ray.raygpt").warning("the tracker failed", exc_info=True)
             self._console.print(
-                f"The tracker failed, and the search goes on without it: {one_line(error)}",
+                f"The tracker failed, and the search continues without it: {one_line(error)}",
                 soft_wrap=True,
             )
 
 
 def open_tracker(name: str, run: str) -> LoggerCallback:
-    """One of Ray's integrations, set up, so that its mistakes come before the search.
+    """One of Ray's integrations, set up before the search, so that its errors come first.
 
     Args:
-        name: "mlflow" or "wandb", as their packages are called.
+        name: "mlflow" or "wandb", the name of the package.
         run: the run's name: the experiment's in MLflow, the group's in Weights & Biases. Everything
-            else is said by the environment variables of these (MLFLOW_TRACKING_URI, WANDB_PROJECT).
+            else comes from their environment variables (MLFLOW_TRACKING_URI, WANDB_PROJECT).
 
     Raises:
         UserError: its package is missing, or it does not answer.
     """
     if importlib.util.find_spec(name) is None:
-        raise UserError(
-            f"--tracker {name}: it is not installed; install it with pip install {name}"
-        )
+        raise UserError(f"--tracker {name}: the package is not installed; run pip install {name}")
     try:
         if name == "mlflow":
             from ray.air.integrations.mlflow import MLflowLoggerCallback
@@ -182,7 +180,7 @@ def open_tracker(name: str, run: str) -> LoggerCallback:
 
             class WeightsAndBiases(WandbLoggerCallback):
                 def __del__(self) -> None:
-                    """Nothing; Ray's cleans up once more, which at Python's exit fails aloud."""
+                    """Does nothing: Ray's cleans up again at Python's exit, and fails there."""
 
             project = os.environ.get("WANDB_PROJECT", "raygpt")
             integration = WeightsAndBiases(project=project, group=run)

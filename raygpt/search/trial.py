@@ -3,7 +3,7 @@
 import gc
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +26,30 @@ from raygpt.training.loop import TrainingDiverged, TrainingRun
 from raygpt.training.parallel import worker_rank
 
 ALIVE = "alive"
-"""Says nothing but that a trial lives: steps made since it began, in a report of its own."""
+"""The key of a report that only says that a trial is alive: the number of steps it has made."""
 
 
 def trial_config(
-    trial_id: str, recipe: Recipe, needed: Placement, storage: str, checkpoint: str | None
+    trial_id: str,
+    recipe: Recipe,
+    needed: Placement,
+    storage: str,
+    checkpoint: str | None = None,
+    values: Mapping[str, Any] | None = None,
+    baseline: bool = False,
+    confirms: str | None = None,
 ) -> dict[str, Any]:
-    """What a trial is told; a Tune configuration.
+    """The Tune configuration of a trial: what it needs to run, and what the tables say about it.
 
     Args:
-        trial_id: the trial's number in the search.
+        trial_id: its name in the tables.
         recipe: without ranges.
-        needed: the trial's resources.
+        needed: resources of the trial.
         storage: folder of the trials' folders, which every node reaches.
-        checkpoint: where to go on from; None to start at the beginning.
+        checkpoint: folder to resume from; None to start from the beginning.
+        values: the searched values by dotted name.
+        baseline: whether these are the recipe's own starting values.
+        confirms: trial_id of the trial whose values it trains with another seed.
     """
     return {
         "trial": trial_id,
@@ -49,11 +59,14 @@ def trial_config(
         "gpus": needed.gpus,
         "storage": storage,
         "checkpoint": checkpoint,
+        "values": dict(values or {}),
+        "baseline": baseline,
+        "confirms": confirms,
     }
 
 
 def trainable(needed: Placement, tokens: PreparedTokens, own: OwnModel | None = None) -> Any:
-    """The Tune trainable of a search, with the resources that Tune is to hold for each trial.
+    """The Tune trainable of a search, with the resources that Tune reserves for each trial.
 
     Args:
         needed: resources of a trial.
@@ -63,30 +76,30 @@ def trainable(needed: Placement, tokens: PreparedTokens, own: OwnModel | None = 
     function = tune.with_parameters(train_trial, tokens=tokens, own=own)
     if needed.workers == 1:
         return tune.with_resources(function, {"CPU": needed.cpus, "GPU": needed.gpus})
-    # The workers get a placement group of their own from Ray Train. The driver only waits for
-    # them: a byte of memory places it without taking a share of the CPUs that they need.
+    # Ray Train reserves the workers' resources. The driver only waits for the workers: with a byte
+    # of memory it is placed without taking a share of the CPUs that they need.
     driver = tune.PlacementGroupFactory([{"memory": 1}])
     return tune.with_resources(function, driver)
 
 
 def train_trial(config: dict[str, Any], tokens: PreparedTokens, own: OwnModel | None) -> None:
-    """The Tune function. One worker trains in this very process, several in a worker group."""
+    """The Tune function. One worker trains in this process, several train in a worker group."""
     group = config["workers"] > 1
-    # Workers wait at each report until Train's controller has looked: by default every 2 seconds.
+    # Workers wait at each report until Train's controller polls, by default every 2 seconds.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
-    # The next trial in this process waits until this one has let go of its memory. If that takes
-    # longer than the 2 seconds of the default, Tune drops the next one without telling anybody.
+    # The next trial in this process waits until this one has freed its memory. If that takes longer
+    # than the default of 2 seconds, Tune drops the next trial without a message.
     os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "1000000")
     if group:
-        # What frees the workers of a trial that was stopped looks for its Ray by itself; where
-        # several run on a machine it gives up, and the next trial would wait for ever.
+        # The process that frees the workers of a stopped trial looks for a Ray cluster to connect
+        # to. If several run on a machine it gives up, and the next trial would wait for ever.
         os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
         ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
     trainer = ray.train.torch.TorchTrainer(
         train_worker,
         train_loop_config=config | {"tokens": tokens, "own": own},
         scaling_config=ScalingConfig(
-            # Zero is Ray Train's local mode: no process to start for each trial.
+            # Zero is Ray Train's local mode, which starts no process for each trial.
             num_workers=config["workers"] if group else 0,
             use_gpu=config["gpus"] > 0,
             resources_per_worker={"CPU": config["cpus"], "GPU": config["gpus"]} if group else None,
@@ -126,8 +139,8 @@ def train_worker(config: dict[str, Any]) -> None:
     except TrainingDiverged as error:
         send({"diverged": str(error)})
     finally:
-        # Tune ends a stopped trial by raising SystemExit from its report; the process goes on to
-        # train the next one and must not hold on to this one's memory.
+        # Tune ends a stopped trial by raising SystemExit from its report. The process then trains
+        # the next trial and must not keep this one's memory.
         del run
         gc.collect()
         return_freed_memory()
@@ -136,10 +149,11 @@ def train_worker(config: dict[str, Any]) -> None:
 
 
 def signs_of_life(send: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
-    """Tell that the trial is ready; and get what tells that it is on its way, after each step.
+    """Report that the trial is ready; returns what reports, after each step, that it is alive.
 
-    Reports may be hours apart. Signs are sent after 1, 4, 16, 64 … steps, so that none is awaited
-    for much longer than those before it took; all workers of a trial send them together.
+    Reports of figures may be hours apart. Signs of life are sent after 1, 4, 16, 64 … steps, so
+    that the wait for the next one is known from those before it. All workers of a trial send them
+    together.
     """
     send({ALIVE: 0})
     steps, due = 0, 1
@@ -155,5 +169,5 @@ def signs_of_life(send: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
 
 
 def rung_time(rung: int, reduction_factor: float) -> float:
-    """The rung's place on ASHA's clock, which knows geometric milestones only."""
+    """The time of a rung for ASHA, whose milestones are powers of the reduction factor."""
     return reduction_factor**rung

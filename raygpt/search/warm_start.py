@@ -1,4 +1,4 @@
-"""What a new study begins with: trials of earlier searches, and this one's own starting point."""
+"""What a new study begins with: trials of earlier searches, and the values to try first."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -11,6 +11,7 @@ from raygpt.errors import UserError
 from raygpt.recipe.ranges import Choice, Range
 from raygpt.recipe.search_file import SearchFile, load_search_file
 from raygpt.results import files
+from raygpt.results.comparability import differences, scored_texts, why_incomparable
 from raygpt.results.tables import Results, load_results
 from raygpt.search.sampler import BASELINE, DIVERGED, EARLIER_RUN, own_trials, suggest_values
 from raygpt.search.scheduler import METRIC
@@ -21,7 +22,7 @@ STATES = {
     "diverged": TrialState.PRUNED,
 }
 
-# They decide what a trial costs, or its figures by no more than noise.
+# They change a trial's cost, or its figures by no more than noise.
 MAY_DIFFER = (
     "name",
     "data.cache",
@@ -32,19 +33,26 @@ MAY_DIFFER = (
     "training.report_every",
     "training.checkpoint_every",
 )
-# Of the section `search` nothing but this decides the figures by more than noise.
+# The only setting in `search` that changes the figures of a trial by more than noise.
 DECIDES = "search.rung_metric"
 
 
-def earlier_runs(search_file: SearchFile) -> list[Results]:
+def earlier_runs(search_file: SearchFile, scored: Mapping[str, Any] | None = None) -> list[Results]:
     """The searches that `search.warm_start` names.
 
+    Args:
+        search_file: ranges and recipe.
+        scored: the text that this search's figures are taken on, from `Dataset.fingerprints`; only
+            the settings are compared if it is left out.
+
     Raises:
-        UserError: one is no search, or its trials say nothing of this search's.
+        UserError: one is not a search, or its trials cannot be compared with this search's.
     """
     folders = dict.fromkeys(search_file.search.warm_start)
     if folders and not search_file.ranges:
-        raise UserError("search.warm_start: nothing is searched here that it could help to choose")
+        raise UserError(
+            "search.warm_start: the recipe has no ranges that it could help with; leave it out"
+        )
     runs = []
     for folder in folders:
         try:
@@ -52,17 +60,18 @@ def earlier_runs(search_file: SearchFile) -> list[Results]:
             earlier = load_search_file(results.folder / files.SEARCH)
         except UserError as error:
             raise UserError(f"search.warm_start: {error}") from None
-        if differences := list(_differences(earlier, search_file)):
+        found = [*_differences(earlier, search_file), *_other_text(results, scored)]
+        if found:
             raise UserError(
                 f"search.warm_start: the trials of {folder} cannot be compared with this search's: "
-                f"{'; '.join(differences)}. Make these the same, or leave that run out"
+                f"{'; '.join(found)}. Make these the same, or leave that run out"
             )
         runs.append(results)
     return runs
 
 
 def _differences(earlier: SearchFile, now: SearchFile) -> Iterator[str]:
-    """What makes the figures of two searches incomparable."""
+    """The settings whose difference makes the trials of two searches incomparable, in words."""
     if earlier.own != now.own and earlier.fixed["model.module"] == now.fixed["model.module"]:
         yield f"the file of model.module ({now.own.path}) has changed"
     for key in dict.fromkeys([*earlier.schema.fields, *now.schema.fields]):
@@ -75,23 +84,37 @@ def _differences(earlier: SearchFile, now: SearchFile) -> Iterator[str]:
             yield f"{key} is {there} there and {here} here"
 
 
-def seed_study(study: optuna.Study, search_file: SearchFile) -> list[str]:
-    """Give a study that holds no trial of its own search yet what the search begins with.
+def _other_text(results: Results, scored: Mapping[str, Any] | None) -> Iterator[str]:
+    """Why an earlier run's figures cannot be compared with those taken on this text, in words."""
+    texts = scored_texts(results)
+    if scored and differences(scored, *texts):
+        yield why_incomparable({"there": texts, "here": [scored]})
 
-    That is the trials of the earlier runs, and in line for the first trial the starting point.
+
+def seed_study(
+    study: optuna.Study, search_file: SearchFile, scored: Mapping[str, Any] | None = None
+) -> list[str]:
+    """Give a study that has no trial of its own search yet what the search begins with.
+
+    That is the trials of the earlier runs, and the start values, which the first trial is to have.
+
+    Args:
+        study: of the search.
+        search_file: ranges and recipe.
+        scored: see `earlier_runs`.
 
     Returns:
-        What was taken over, a line a run.
+        A line for each earlier run: how many of its trials were taken over.
 
     Raises:
         UserError: see `earlier_runs`.
     """
     if own_trials(study):
         return []
-    # A kill may have come between them.
+    # A kill may have left some of them in the study.
     known = {(t.user_attrs[EARLIER_RUN], t.user_attrs["trial"]) for t in study.trials}
     lines = []
-    for results in earlier_runs(search_file):
+    for results in earlier_runs(search_file, scored):
         counts: Counter[str] = Counter()
         rows = results.trials[results.trials["confirms"].isna()]
         for row in rows.to_dict("records"):
@@ -117,7 +140,7 @@ def seed_study(study: optuna.Study, search_file: SearchFile) -> list[str]:
 def _as_study_trial(
     row: Mapping[str, Any], values: Mapping[str, Any], results: Results, search_file: SearchFile
 ) -> FrozenTrial:
-    """A row of an earlier run's table as the study has its own trials; see `tell_outcome`."""
+    """A trial of an earlier run as the study has its own trials; see `tell_outcome`."""
     params = {key: _clipped(found, values[key]) for key, found in search_file.ranges.items()}
     asked = FixedTrial(params)
     suggest_values(search_file, asked)
@@ -128,7 +151,7 @@ def _as_study_trial(
         value=row[METRIC] if row["status"] == "completed" else None,
         params=params,
         distributions=asked.distributions,
-        # Python's own numbers: what is numpy's would be stored as bytes.
+        # Python's numbers, because numpy's would be stored as bytes.
         intermediate_values=dict(
             zip(at_rungs["tokens"].tolist(), at_rungs[METRIC].tolist(), strict=True)
         ),
@@ -138,7 +161,7 @@ def _as_study_trial(
 
 
 def _clipped(found: Range, value: Any) -> Any:
-    """A value that the range contains, but for the rounding of a logarithm, without that."""
+    """A value that the range contains up to rounding errors, moved inside its bounds."""
     if isinstance(found, Choice):
         return value
     return min(max(value, found.extremes()[0]), found.extremes()[-1])

@@ -1,4 +1,4 @@
-"""Ends trials that hang: Tune waits for a silent one as long as its process lives."""
+"""Ends trials that hang: Tune waits for a silent trial as long as its process lives."""
 
 import time
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from raygpt.search.scheduler import METRIC
 from raygpt.search.trial import ALIVE
 
 FIRST_SECONDS = 3600.0
-"""What may take how long is not known yet."""
+"""The limit as long as it is not known how long steps and evaluations take."""
 LEAST_SECONDS = 120.0
 TIMES_LONGEST = 10
-LONGEST_LOOK = 1.0
-"""Seconds; what this process is away for longer is not the trials' silence."""
+LONGEST_GAP = 1.0
+"""Between two looks. Longer gaps mean that this process was stalled, not that trials are silent."""
 
 
 @dataclass
@@ -24,9 +24,9 @@ class Watched:
     """A trial that has a process."""
 
     heard: float
-    """When it gave its last sign, in seconds of listening."""
+    """When its last sign of life came, in seconds of listening."""
     prepared: bool = False
-    """Whether its data and its model are made."""
+    """Whether its data and its model are ready."""
     trained: bool = False
     """Whether it has made a step."""
 
@@ -34,15 +34,15 @@ class Watched:
 class Watchdog(Callback):
     """A Tune callback that kills the process of a trial that has been silent for too long.
 
-    Tune then ends the trial as it ends one that crashed, and its place is free.
+    Tune then treats the trial as crashed and starts the next one in its place.
 
     Args:
-        limit: seconds of silence that a trial in training may keep. If None, ten times the longest
-            pause that any has made so far, and at least 120 seconds; but an hour until it has made
-            a step, and until one of them has come to a rung, so that it is known what an
-            evaluation takes. What comes before the training (other processes, data that a new node
-            must prepare) may take an hour at any rate.
-        give_up: told the trial's name, and why it is about to be killed.
+        limit: seconds for which a trial in training may be silent. None is ten times the longest
+            pause of any trial so far, and at least 120 seconds; but an hour until the trial has
+            made a step and some trial has reached a rung, so that it is known how long an
+            evaluation takes. Everything before the training (starting processes, bringing data to
+            a new node) may take an hour in any case.
+        give_up: called with the trial's name and the reason before it is killed.
         clock: seconds.
     """
 
@@ -62,7 +62,7 @@ class Watchdog(Callback):
         self._rung_seen = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing, for Tune's own state files: a run is resumed from its tables and its study."""
+        """Empty: a run is resumed from its tables and its study, not from Tune's state files."""
         return {}
 
     def on_trial_result(
@@ -77,13 +77,13 @@ class Watchdog(Callback):
         self._rung_seen |= METRIC in result
 
     def on_step_end(self, iteration: int, trials: list, **info) -> None:
-        """Look at every trial; Tune calls this many times a second."""
+        """Check every trial; Tune calls this many times a second."""
         clock = self._clock()
-        self._listened += min(clock - self._looked, LONGEST_LOOK)
+        self._listened += min(clock - self._looked, LONGEST_GAP)
         self._looked = clock
         known, self._watched = self._watched, {}
         for trial in trials:
-            # There from when Tune gives the trial a process until it takes that away again.
+            # Set from when Tune gives the trial a process until Tune takes it away again.
             actor = trial.temporary_state.ray_actor
             if actor is None:
                 continue

@@ -1,5 +1,6 @@
 """How fast this machine trains a recipe, measured on random tokens: no data has to be prepared."""
 
+import itertools
 import time
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from raygpt.training.loop import TrainingRun
 
 SECONDS = 3
 LEAST_STEPS = 2
+MOST_BLOCKS = 6
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,10 @@ class Pace:
     """In training steps, without evaluation."""
     evaluation_seconds: float
     """Seconds to score the whole validation set once."""
+    blocks: tuple[float, ...] = ()
+    """Tokens per second in consecutive parts of the measurement: how much the speed varies."""
+    fixed_share: float = 0.0
+    """Share of a token's time that does not grow with the operations of the model."""
 
 
 def measure_pace(recipe: Recipe) -> Pace:
@@ -45,10 +51,16 @@ def measure_pace(recipe: Recipe) -> Pace:
             torch.cuda.synchronize(run.device)
         return time.perf_counter()
 
-    now = started = train()
-    while run.steps_trained <= LEAST_STEPS or now - started < SECONDS:
-        now = train()
-    rate = (run.steps_trained - 1) * run.tokens_per_step / (now - started)
+    times = [train()]
+    while run.steps_trained <= LEAST_STEPS or times[-1] - times[0] < SECONDS:
+        times.append(train())
+    steps = len(times) - 1
+    rate = steps * run.tokens_per_step / (times[-1] - times[0])
+    ends = [steps * part // min(steps, MOST_BLOCKS) for part in range(min(steps, MOST_BLOCKS) + 1)]
+    blocks = tuple(
+        (last - first) * run.tokens_per_step / (times[last] - times[first])
+        for first, last in itertools.pairwise(ends)
+    )
     run.evaluate()  # to warm up
     started_again = time.perf_counter()
     run.evaluate()
@@ -56,6 +68,7 @@ def measure_pace(recipe: Recipe) -> Pace:
     return Pace(
         rate,
         (time.perf_counter() - started_again) * recipe.data.validation_tokens / scored,
+        blocks,
     )
 
 

@@ -12,6 +12,7 @@ from raygpt.search.confirm import (
     unfinished_runs,
     write_confirmed_best,
 )
+from raygpt.search.resume import Unfinished
 
 CONFIRM = "search.confirm={top: 2, seeds: 2}"
 
@@ -205,13 +206,14 @@ def test_the_searcher_proposes_them_in_their_order(searched, tables, make_search
     searched(*FIVE)
     search_file = make_search(CONFIRM)
     runs = confirming_runs(tables.trials, search_file)[:2]
-    checkpoints = {"0000-1": None, "0002-1": "/runs/tiny/trials-2/0002-1/checkpoint"}
-    searcher = RunSearcher(runs, search_file, needed, "/runs/tiny/trials-3", checkpoints)
+    checkpoint = "/runs/tiny/trials-2/0002-1/checkpoint"
+    resumed = [Unfinished("0000-1"), Unfinished("0002-1", checkpoint)]
+    searcher = RunSearcher(runs, search_file, needed, "/runs/tiny/trials-3", resumed)
     first, second = searcher.suggest("a"), searcher.suggest("b")
     searcher.on_trial_complete("a")
     assert searcher.suggest("c") == Searcher.FINISHED
     assert (first["trial"], first["confirms"], first["checkpoint"]) == ("0000-1", "0000", None)
-    assert (second["trial"], second["checkpoint"]) == ("0002-1", checkpoints["0002-1"])
+    assert (second["trial"], second["checkpoint"]) == ("0002-1", checkpoint)
     assert (second["baseline"], second["storage"]) == (False, "/runs/tiny/trials-3")
     assert second["values"] == runs[1].values
     assert Recipe.model_validate_json(second["recipe"]) == runs[1].recipe(search_file)

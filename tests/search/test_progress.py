@@ -6,12 +6,15 @@ import pytest
 from rich.console import Console
 
 from raygpt.results.tables import RunTables
-from raygpt.search.progress import Progress, describe_values, tokens_left
+from raygpt.search.forecast import Forecast
+from raygpt.search.plan import make_plan
+from raygpt.search.progress import Progress, describe_values
+from raygpt.training.probe import Pace
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The clock that the progress goes by; `clock.now` is to be set."""
+    """The clock of the progress; tests set `clock.now`."""
     clock = SimpleNamespace(now=0.0)
     ticking = SimpleNamespace(monotonic=lambda: clock.now)
     monkeypatch.setattr("raygpt.search.progress.time", ticking)
@@ -19,14 +22,25 @@ def clock(monkeypatch):
 
 
 @pytest.fixture
-def view(clock, make_search):
-    """The live view as it stands at the end, as lines."""
+def forecast(needed):
+    """Forecasts a search of trials side by side, without a measured pace."""
 
-    def view(tables, width=100, trials=9, seconds=0.0, before=lambda: None):
+    def forecast(tables, search_file, at_once=1, pace=None):
+        return Forecast(tables, make_plan(search_file, at_once, needed, pace))
+
+    return forecast
+
+
+@pytest.fixture
+def view(clock, make_search, forecast):
+    """The last state of the live view, as lines."""
+
+    def view(tables, width=100, trials=9, seconds=0.0, before=lambda progress: None):
         file = StringIO()
         console = Console(file=file, force_terminal=True, width=width, height=30)
-        progress = Progress(tables, make_search(f"search.trials={trials}"), console)
-        before()
+        search_file = make_search(f"search.trials={trials}")
+        progress = Progress(tables, search_file, console, forecast(tables, search_file))
+        before(progress)
         clock.now += seconds
         with progress:
             file.truncate(0)
@@ -62,39 +76,48 @@ def test_a_line_an_event(progress, clock, plain, tables, begin, report, search_f
     ]
 
 
-def test_now_and_then_a_summary(clock, plain, tables, begin, report, search_file):
-    progress = Progress(tables, search_file, plain)
+def test_now_and_then_a_summary(clock, plain, tables, begin, report, make_search, forecast):
+    search_file = make_search("search.scheduler=fifo")
+    progress = Progress(tables, search_file, plain, forecast(tables, search_file))
     begin("0000")
-    tables.add_report("0000", report(2))
+    progress.began("0000")
+    clock.now = 10.0
+    tables.add_report("0000", report(2))  # 8 seconds for 8,192 tokens
+    progress.reported("0000")
     tables.end_trial("0000", "completed")
     begin("0001")
-    for now in (10, 31, 40, 60, 64):
+    progress.began("0001")
+    for now in (31, 40, 60, 64):
         clock.now = float(now)
-        progress.reported("0000")
-    assert plain.file.getvalue().splitlines() == [
+        progress.reported("0001")
+    # Eight trials of 8 s, of which seven take 2 s to start.
+    assert plain.file.getvalue().splitlines()[2:] == [
         "0:00:31 1 running, 1 completed, 7 to come; 264 tokens/s, 0:00:31 elapsed, "
-        "about 0:04:08 left",
+        "about 0:01:18 left",
         "0:01:04 1 running, 1 completed, 7 to come; 128 tokens/s, 0:01:04 elapsed, "
-        "about 0:08:32 left",
+        "about 0:01:18 left",
     ]
 
 
-def test_what_an_earlier_session_trained_is_no_pace(clock, plain, tables, begin, report, view):
+def test_the_pace_leaves_out_earlier_sessions(clock, plain, tables, begin, report, view):
     begin("0000")
     tables.add_report("0000", report(2))
     tables.end_trial("0000", "completed")
     assert "tokens/s" not in "".join(view(tables, seconds=10))
 
-    def another():
+    def another(progress):
         begin("0001")
         tables.add_report("0001", report(0))
 
     assert "pace    205 tokens/s, 0:00:10 elapsed" in view(tables, seconds=10, before=another)[1]
 
 
-def test_runs_that_confirm_are_counted_apart(clock, plain, tables, begin, report, make_search):
+def test_runs_that_confirm_are_counted_separately(
+    clock, plain, tables, begin, report, make_search, forecast
+):
     search_file = make_search("search.trials=2", "search.confirm={top: 2, seeds: 2}")
-    progress = Progress(tables, search_file, plain)
+    pace = Pace(tokens_per_second=1024.0, evaluation_seconds=0.0)
+    progress = Progress(tables, search_file, plain, forecast(tables, search_file, 2, pace))
     for number in range(2):
         begin(f"{number:04}", dropout=number / 10)
         tables.add_report(f"{number:04}", report(2))
@@ -105,10 +128,10 @@ def test_runs_that_confirm_are_counted_apart(clock, plain, tables, begin, report
     clock.now = 31.0
     progress.reported("0001-1")
     assert plain.file.getvalue().splitlines() == [
-        "0:00:00 the search is over; runs to confirm its best trials: 4",
+        "0:00:00 the search has ended; 4 runs to confirm its best trials follow",
         "0:00:00 trial 0001-1 started  seed=9 dropout=0.1 learning_rate=0.001",
         "0:00:31 2 completed, 0 to come; confirming: 1 running, 3 to come; "
-        "529 tokens/s, 0:00:31 elapsed, about 0:01:02 left",
+        "529 tokens/s, 0:00:31 elapsed, about 0:00:18 left",
     ]
 
 
@@ -126,7 +149,7 @@ def test_before_the_first_trial(view, tables):
 def underway(tables, begin, report):
     """A search of every status."""
 
-    def make():
+    def make(progress):
         for number, (status, rung, bits) in enumerate(
             [("completed", 2, 1.75), ("stopped", 0, 3.0), ("diverged", 0, 9.0), ("failed", 1, 2.0)]
         ):
@@ -140,12 +163,12 @@ def underway(tables, begin, report):
     return make
 
 
-def test_counts_pace_best_and_what_runs(view, tables, underway):
+def test_counts_pace_best_and_running_trials(view, tables, underway):
     lines = [line.rstrip() for line in view(tables, seconds=2, before=underway)]
     assert lines[0] == (
         "trials  2 running, 1 completed, 1 stopped, 1 failed, 1 diverged, 3 to come"
     )
-    assert lines[1].startswith("pace    10,240 tokens/s, 0:00:02 elapsed, about 0:00:0")
+    assert lines[1] == "pace    10,240 tokens/s, 0:00:02 elapsed"
     assert lines[2] == (
         "best    1.7500 bits per byte at 8,192 tokens: trial 0000  dropout=0.1 learning_rate=0.0123"
     )
@@ -163,7 +186,7 @@ def test_a_narrow_terminal_shows_it_all_on_more_lines(view, tables, underway):
         assert part in text
 
 
-def test_of_very_many_a_few_are_shown(view, tables, begin, report):
+def test_only_some_of_many_running_trials_are_shown(view, tables, begin, report):
     for number in range(40):
         begin(f"{number:04}")
         if number < 20:
@@ -176,54 +199,13 @@ def test_of_very_many_a_few_are_shown(view, tables, begin, report):
     assert "12 more" in lines[-1]
 
 
-def test_nothing_of_the_view_stays_in_a_pipe(clock, plain, tables, search_file):
+def test_no_part_of_the_view_goes_to_a_pipe(clock, plain, tables, search_file):
     with Progress(tables, search_file, plain):
         pass
     assert plain.file.getvalue() == ""
 
 
 # --- figures ------------------------------------------------------------------------------------
-
-
-def test_what_is_left_follows_what_trials_usually_take(tables, begin, report, make_search):
-    def left(trials):
-        return tokens_left(tables, make_search(f"search.trials={trials}"), 8192)
-
-    assert left(4) == 4 * 8192
-    for number, rung in enumerate([0, 2]):
-        begin(f"{number:04}")
-        tables.add_report(f"{number:04}", report(rung))
-        tables.end_trial(f"{number:04}", "stopped")
-    assert left(4) == 2 * 5120
-    begin("0002")
-    tables.add_report("0002", report(0))
-    assert left(4) == (5120 - 2048) + 5120
-    tables.add_report("0002", report(2))
-    assert left(4) == 5120
-    assert left(3) == 0
-
-
-def test_what_is_left_of_a_confirmation(tables, begin, report, make_search):
-    search_file = make_search("search.trials=2", "search.confirm={top: 3, seeds: 2}")
-
-    def left():
-        return tokens_left(tables, search_file, 8192)
-
-    # As long as the search goes on, of as many configurations as are asked for.
-    assert left() == (2 + 6) * 8192
-    begin("0000", baseline=True)
-    tables.add_report("0000", report(0))
-    tables.end_trial("0000", "stopped")
-    assert left() == 2048 + 8 * 8192
-    begin("0001", dropout=0.2)
-    tables.add_report("0001", report(2))
-    tables.end_trial("0001", "completed")
-    assert left() == 4 * 8192
-    begin("0000-1", confirms="0000")
-    tables.add_report("0000-1", report(0))
-    assert left() == 4 * 8192 - 2048
-    tables.end_trial("0000-1", "diverged")
-    assert left() == 3 * 8192
 
 
 def test_values_on_one_line(tmp_path):

@@ -37,10 +37,18 @@ def make_trial(search_file, needed):
 
     def make(trial_id, learning_rate=1e-3, baseline=False, confirms=None):
         values = {"model.dropout": 0.1, "training.learning_rate": learning_rate}
-        config = trial_config(trial_id, search_file.recipe(values), needed, "/", None)
+        config = trial_config(
+            trial_id,
+            search_file.recipe(values),
+            needed,
+            "/",
+            values=values,
+            baseline=baseline,
+            confirms=confirms,
+        )
         return SimpleNamespace(
             trial_id=f"tune-{trial_id}",
-            config=config | {"values": values, "baseline": baseline, "confirms": confirms},
+            config=config,
             pickled_error_file=None,
             error_file=None,
         )

@@ -3,9 +3,12 @@ import statistics
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import FixedTrial, TrialState
 
 from raygpt.recipe.schema import Recipe
+from raygpt.results.tables import RunTables, load_results
+from raygpt.search.names import trial_name
+from raygpt.search.resume import Unfinished, rewind
 from raygpt.search.sampler import (
     StudySearcher,
     make_sampler,
@@ -13,8 +16,8 @@ from raygpt.search.sampler import (
     settle_study,
     suggest_values,
     tell_outcome,
-    trial_name,
 )
+from raygpt.search.warm_start import seed_study
 
 BUDGETS = (2048, 4096, 8192)
 pytestmark = pytest.mark.filterwarnings("ignore:The reported value is ignored")
@@ -43,7 +46,7 @@ def reopened(tmp_path):
 
 @pytest.fixture
 def searcher(study, search_file, needed):
-    return StudySearcher(study, search_file, needed, "/runs/tiny/trials", {})
+    return StudySearcher(study, search_file, needed, "/runs/tiny/trials")
 
 
 # --- make_sampler -------------------------------------------------------------------------------
@@ -109,7 +112,7 @@ def test_a_suggestion_is_a_whole_trial(searcher, search_file):
 
 
 def test_suggestions_follow_the_search_seed(searcher, search_file, tmp_path, needed):
-    other = StudySearcher(open_study(tmp_path / "2.db", "tiny"), search_file, needed, "/", {})
+    other = StudySearcher(open_study(tmp_path / "2.db", "tiny"), search_file, needed, "/")
     numbers = range(3)
     values = [searcher.suggest(f"a{n}")["values"] for n in numbers]
     assert values == [other.suggest(f"b{n}")["values"] for n in numbers]
@@ -117,7 +120,7 @@ def test_suggestions_follow_the_search_seed(searcher, search_file, tmp_path, nee
 
 
 def test_without_ranges_trials_differ_in_their_seed(study, without_ranges, needed):
-    searcher = StudySearcher(study, without_ranges, needed, "/", {})
+    searcher = StudySearcher(study, without_ranges, needed, "/")
     configs = [searcher.suggest(f"t{number}") for number in range(3)]
     recipes = [Recipe.model_validate_json(config["recipe"]) for config in configs]
     assert [recipe.training.seed for recipe in recipes] == [5, 6, 7]
@@ -245,7 +248,13 @@ def test_the_sampler_keeps_away_from_where_trials_diverge(search_file):
 
 def test_resumed_trials_go_first_as_they_were(searcher, study, search_file, needed):
     before = [searcher.suggest(f"a{number}") for number in range(3)]
-    again = StudySearcher(study, search_file, needed, "/2", {0: "/runs/checkpoint", 2: None})
+    again = StudySearcher(
+        study,
+        search_file,
+        needed,
+        "/2",
+        [Unfinished("0000", "/runs/checkpoint"), Unfinished("0002")],
+    )
     first, second, third = (again.suggest(f"b{number}") for number in range(3))
     for config, original, checkpoint in (
         (first, before[0], "/runs/checkpoint"),
@@ -261,7 +270,7 @@ def test_resumed_trials_go_first_as_they_were(searcher, study, search_file, need
 def test_a_resumed_trial_is_told_under_its_number(searcher, study, search_file, needed, report):
     searcher.suggest("a")
     searcher.on_trial_result("a", report(0, 3.0))
-    again = StudySearcher(study, search_file, needed, "/2", {0: None})
+    again = StudySearcher(study, search_file, needed, "/2", [Unfinished("0000")])
     again.suggest("b")
     again.on_trial_result("b", report(0, 3.0))  # made again
     again.ended("b", row(report(2, 2.0), "completed"))
@@ -305,7 +314,7 @@ def test_settling_what_a_kill_left(study, search_file, report, reopened):
     study.ask()  # 9: killed before its values were all proposed
     study.ask().suggest_float("model.dropout", 0, 0.2)  # 10
 
-    assert settle_study(study, rows) == [6, 7, 8, 9, 10]
+    assert settle_study(study, rows) == ["0006", "0007", "0008", "0009", "0010"]
     trials = reopened().trials
     state = TrialState
     assert [trial.state for trial in trials] == [
@@ -326,25 +335,103 @@ def test_settling_twice_changes_nothing(study, search_file, report):
     ask(study, search_file)
     ask(study, search_file)
     rows = {"0000": report(2, 2.0) | {"status": "completed"}}
-    assert settle_study(study, rows) == [1]
+    assert settle_study(study, rows) == ["0001"]
     before = study.trials
-    assert settle_study(study, rows) == [1]
+    assert settle_study(study, rows) == ["0001"]
     assert study.trials == before
 
 
 def test_settling_without_ranges(study):
     study.ask()
-    assert settle_study(study, {}) == [0]
+    assert settle_study(study, {}) == ["0000"]
 
 
 def test_what_was_killed_while_it_was_proposed_is_proposed_again(study, search_file, needed):
     study.ask()
     study.ask().suggest_float("model.dropout", 0, 0.2)
-    assert settle_study(study, {}) == [0, 1]
-    again = StudySearcher(study, search_file, needed, "/", {0: None, 1: None})
+    assert settle_study(study, {}) == ["0000", "0001"]
+    again = StudySearcher(study, search_file, needed, "/", [Unfinished("0000"), Unfinished("0001")])
     assert again.suggest("a")["values"] == proposal(search_file, 0)
     values = again.suggest("b")["values"]
     proposed = study.trials[1].params["model.dropout"]
-    assert values["model.dropout"] == search_file.ranges["model.dropout"].grid_point(proposed)
+    assert values["model.dropout"] == proposed
     assert search_file.ranges["training.learning_rate"].contains(values["training.learning_rate"])
     assert len(study.trials) == 2
+
+
+# --- values on the grid of their ranges ---------------------------------------------------------
+
+STEPPED = (
+    "model.dropout={uniform: [0.1, 0.9], step: 0.2}",
+    "training.hold={uniform: [0, 1]}",
+    "training.batch_tokens={choice: [256, 512]}",
+    "model.n_layers={int: [1, 4]}",
+)
+
+
+@pytest.mark.parametrize("name", ["tpe", "random"])
+def test_study_tables_and_recipe_have_the_same_short_values(
+    make_search, study, tmp_path, needed, report, name
+):
+    search_file = make_search(f"search.sampler={name}", "search.trials=16", *STEPPED)
+    seed_study(study, search_file)
+    searcher = StudySearcher(study, search_file, needed, "/")
+    (tmp_path / "run").mkdir()
+    tables = RunTables(tmp_path / "run", search_file.ranges)
+    for number in range(16):
+        config = searcher.suggest(str(number))
+        tables.begin_trial(config["trial"], 5, config["values"])
+        searcher.ended(str(number), row(report(2, 2.0 + number / 100), "completed"))
+    on_disk = load_results(tmp_path / "run").trials
+    for frozen, in_table in zip(study.trials, on_disk.to_dict("records"), strict=True):
+        values = {key: in_table[key] for key in search_file.ranges}
+        assert frozen.params == values
+        assert values["model.dropout"] in (0.1, 0.3, 0.5, 0.7, 0.9)
+        for key in ("training.learning_rate", "training.hold"):
+            assert float(f"{values[key]:.4g}") == values[key]
+        recipe = search_file.recipe(values)
+        # Pasted into a recipe as they are shown, they are the same run.
+        pasted = make_search(*(f"{key}={value!r}" for key, value in values.items()))
+        assert pasted.single_recipe().training == recipe.training
+        assert pasted.single_recipe().model == recipe.model
+    assert len({frozen.params["training.learning_rate"] for frozen in study.trials}) == 16
+
+
+OF_AN_EARLIER_VERSION = {
+    "model.dropout": 0.30000000000000004,
+    "training.learning_rate": 0.0012345678901234567,
+}
+
+
+def older_trial(study, search_file):
+    """A running trial as it was proposed before values were points of a grid."""
+    trial = study.ask()
+    for key, value in OF_AN_EARLIER_VERSION.items():
+        spec = search_file.ranges[key]
+        asked = FixedTrial({key: value})
+        spec.suggest(asked, key)
+        distribution = asked.distributions[key]
+        internal = distribution.to_internal_repr(value)
+        study._storage.set_trial_param(trial._trial_id, key, internal, distribution)
+
+
+@pytest.mark.parametrize("began", [True, False])
+def test_a_trial_of_an_earlier_version_keeps_its_values(make_search, study, tables, needed, began):
+    search_file = make_search("model.dropout={uniform: [0.1, 0.9], step: 0.1}")
+    older_trial(study, search_file)
+    if began:
+        tables.begin_trial("0000", 5, OF_AN_EARLIER_VERSION)
+        tables = RunTables(tables.folder, tables.searched)
+    unfinished = settle_study(study, {row["trial_id"]: row for row in tables.trials})
+    resumed = rewind(tables, search_file, unfinished)
+    searcher = StudySearcher(study, search_file, needed, "/", resumed)
+    config = searcher.suggest("a")
+    assert (config["trial"], config["values"]) == ("0000", OF_AN_EARLIER_VERSION)
+    assert study.trials[0].params == OF_AN_EARLIER_VERSION
+    recipe = Recipe.model_validate_json(config["recipe"])
+    assert recipe.model.dropout == 0.30000000000000004
+    assert recipe.training.learning_rate == 0.0012345678901234567
+    # New trials have values on the grid.
+    new = searcher.suggest("b")["values"]
+    assert new["model.dropout"] in [tenths / 10 for tenths in range(1, 10)]
+    assert float(f"{new['training.learning_rate']:.4g}") == new["training.learning_rate"]

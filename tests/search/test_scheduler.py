@@ -1,16 +1,21 @@
 import random
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
 from raygpt.recipe.sections import Search
-from raygpt.search.scheduler import make_scheduler
+from raygpt.search.scheduler import SCHEDULERS, make_scheduler
 from raygpt.search.trial import rung_time
 
 STOP, CONTINUE = TrialScheduler.STOP, TrialScheduler.CONTINUE
 RUNGS = ("1/4", "1/2", "1")
+
+
+def test_every_scheduler_of_the_schema_is_there():
+    assert set(SCHEDULERS) == set(get_args(Search.model_fields["scheduler"].annotation))
 
 
 def search(**settings):
@@ -36,7 +41,7 @@ class Judge:
         return self.scheduler.on_trial_result(None, trial, result)
 
 
-def test_the_better_half_goes_on():
+def test_the_better_half_continues():
     judge = Judge(search())
     assert judge("a", 0, 2.0) == CONTINUE  # nothing to compare with
     assert judge("b", 0, 3.0) == STOP
@@ -47,7 +52,7 @@ def test_the_better_half_goes_on():
     assert judge("a", 2, 1.4) == STOP  # the budget is spent
 
 
-def test_the_baseline_goes_on_to_the_end():
+def test_the_baseline_continues_to_the_end():
     judge = Judge(search())
     assert judge("a", 0, 1.0) == CONTINUE
     assert judge("baseline", 0, 3.0, baseline=True) == CONTINUE
@@ -59,14 +64,14 @@ def test_the_baseline_goes_on_to_the_end():
     assert judge("c", 0, 1.0) == CONTINUE
 
 
-def test_ties_go_on():
+def test_trials_with_equal_scores_continue():
     judge = Judge(search())
     assert [judge(str(number), 0, 2.0) for number in range(4)] == [CONTINUE] * 4
 
 
 @pytest.mark.parametrize("factor", [1.5, 2, 3, 4])
 @pytest.mark.parametrize("rungs", [("1/4", "1/2", "1"), ("1/100", "9/10", "1"), ("1/3", "1")])
-def test_whatever_the_fractions_one_in_the_factor_goes_on(factor, rungs):
+def test_one_in_the_factor_continues_whatever_the_rungs(factor, rungs):
     judge = Judge(search(rungs=rungs, reduction_factor=factor))
     draw = random.Random(0)
     seen = [[] for _ in rungs]
@@ -122,7 +127,7 @@ def test_after_an_interruption_it_decides_as_if_undisturbed():
         assert [judge(*report[:3]) for report in reports[cut:]] == [r[3] for r in reports[cut:]]
 
 
-def test_history_matters():
+def test_earlier_reports_decide_too():
     judge = Judge(search(), rows([("a", 0, 1.0, CONTINUE)]))
     assert judge("b", 0, 2.0) == STOP
     assert Judge(search())("b", 0, 2.0) == CONTINUE
@@ -134,7 +139,7 @@ def test_fifo_stops_nothing():
     assert [judge(str(n), 0, score) for n, score in enumerate(scores)] == [CONTINUE] * 3
 
 
-def test_a_nan_judges_nobody():
+def test_a_nan_does_not_change_other_decisions():
     judge = Judge(search())
     judge("a", 0, 2.0)
     judge("nan", 0, float("nan"))
@@ -150,7 +155,7 @@ def test_a_report_without_a_score_is_no_rung():
 
 
 @pytest.mark.parametrize("factor", [1.5, 2.0, 3.0])
-def test_the_clock_of_the_rungs_ascends(factor):
+def test_rung_times_ascend(factor):
     times = [rung_time(rung, factor) for rung in range(4)]
     assert times[0] == 1
     assert times == sorted(set(times))

@@ -183,7 +183,7 @@ def test_the_assembly_of_a_search(make_search, needed, folder, at_once, plain):
     tables = RunTables(folder, search_file.ranges)
     study = open_study(folder / files.STUDY, search_file.name)
     seed_study(study, search_file)
-    searcher = StudySearcher(study, search_file, needed, str(folder), resumed={})
+    searcher = StudySearcher(study, search_file, needed, str(folder))
     recorder = Recorder(
         tables, Progress(tables, search_file, plain), last_rung=2, ended=searcher.ended
     )

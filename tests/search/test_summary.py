@@ -41,7 +41,10 @@ def test_a_search_that_ended(run, said, folder):
     assert status == 0
     lines = text.splitlines()
     assert lines[0] == "4 of 4 trials ended (2 completed, 1 stopped, 1 diverged)."
-    assert [line.split()[0] for line in lines[2:7]] == ["trial", "0000", "0003", "0001", "0002"]
+    # The last line of the headings, and the trials.
+    heading = next(number for number, line in enumerate(lines) if line.startswith("trial"))
+    table = lines[heading : heading + 5]
+    assert [line.split()[0] for line in table] == ["trial", "0000", "0003", "0001", "0002"]
     assert f"leaderboard   python -m raygpt.leaderboard {folder}" in lines
     assert f"tables        {folder / 'trials.parquet'}, {folder / 'history.parquet'}" in lines
     assert f"log           {folder / 'run.log'}" in lines
@@ -58,7 +61,7 @@ def test_best_recipe_and_model_are_named_where_there_are_any(run, said, tables, 
     assert f"best model    {folder / 'trials/0000/checkpoint'}" in lines
 
 
-def test_no_more_than_the_best_few_are_shown(run, said):
+def test_only_the_best_few_are_shown(run, said):
     run(*["completed"] * 9)
     assert "0004" in said(9)[0]
     assert "0005" not in said(9)[0]
@@ -78,7 +81,7 @@ def test_a_single_result_is_success(run, said):
 
 
 @pytest.mark.parametrize("statuses", [(), ("completed", "running"), ("failed",), ("completed",)])
-def test_an_interrupted_search_says_how_to_go_on(run, said, folder, statuses):
+def test_an_interrupted_search_says_how_to_continue(run, said, folder, statuses):
     run(*statuses)
     text, status = said(3)
     assert status == 130
@@ -113,7 +116,7 @@ CONFIRM = ["search.confirm={top: 2, seeds: 2}"]
 
 @pytest.fixture
 def confirm(tables, begin, report):
-    """Runs that confirm a trial: their scores, None where one goes on."""
+    """Runs that confirm a trial, by their scores; None for one that is running."""
 
     def confirm(trial_id, *scores):
         for number, bits in enumerate(scores, 1):
@@ -145,21 +148,22 @@ def test_a_confirmed_search_says_what_is_real(run, confirm, said):
     assert any(line.startswith("- 0001 is better than 0000 (0.2500 bits") for line in lines)
 
 
-def test_a_confirmation_that_was_interrupted_goes_on(run, confirm, said):
+def test_an_interrupted_confirmation_can_be_continued(run, confirm, said):
     run("completed", "completed")
     confirm("0000", 2.5, None)
     text, status = said(2, overrides=CONFIRM)
     assert status == 130
     assert text.startswith(
         "Interrupted: 2 of 2 trials ended (2 completed). "
-        "1 of 4 runs that confirm them ended (1 completed, 1 running). All results are kept; go on"
+        "1 of 4 runs that confirm them ended (1 completed, 1 running). All results are kept; "
+        "continue with"
     )
-    # It may have been given up as well.
+    # The user may also have taken the confirmation out of the recipe.
     text, status = said(2)
     assert status == 0
 
 
-def test_a_search_to_be_confirmed_that_was_interrupted_before(run, said):
+def test_a_search_interrupted_before_its_confirmation(run, said):
     run("completed", "running")
     text, status = said(2, overrides=CONFIRM)
     assert status == 130
@@ -167,14 +171,16 @@ def test_a_search_to_be_confirmed_that_was_interrupted_before(run, said):
 
 
 @pytest.mark.parametrize(("statuses", "best"), [(["stopped"] * 2, 0), (["completed"] * 1, 1)])
-def test_where_there_is_less_to_confirm_it_says_so(run, said, confirm, statuses, best):
+def test_it_says_if_fewer_configurations_were_completed_than_were_to_be_confirmed(
+    run, said, confirm, statuses, best
+):
     run(*statuses)
     if best:
         confirm("0000", 2.5, 2.51)
     text, status = said(len(statuses), overrides=CONFIRM)
     assert status == 0
     assert text.splitlines()[0].endswith(
-        f" Beside the baseline {best} of the 2 to confirm came to the end."
+        f" Only {best} of the 2 configurations to confirm were completed."
     )
 
 

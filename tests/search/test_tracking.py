@@ -118,7 +118,7 @@ def test_a_tracker_that_fails_is_left_alone_from_then_on(tables, begin, happen, 
         happen(follower, name, report(0), report(1), status="stopped")
     assert [what for what, *_ in log.told] == ["start", "result"]
     assert plain.file.getvalue() == (
-        "The tracker failed, and the search goes on without it: ConnectionError: nobody answers\n"
+        "The tracker failed, and the search continues without it: ConnectionError: nobody answers\n"
     )
 
 

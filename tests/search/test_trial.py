@@ -10,8 +10,17 @@ TOKENS = PreparedTokens("/cache/0123", "node", None, train_tokens=1000, validati
 
 
 def test_a_trial_is_told_everything_in_plain_values(search_file):
-    recipe = search_file.recipe({"model.dropout": 0.125, "training.learning_rate": 3e-3})
-    config = trial_config("0007", recipe, Placement(2, 1.5, 0.25), "/runs/x/trials", "/runs/c")
+    values = {"model.dropout": 0.125, "training.learning_rate": 3e-3}
+    recipe = search_file.recipe(values)
+    config = trial_config(
+        "0007",
+        recipe,
+        Placement(2, 1.5, 0.25),
+        "/runs/x/trials",
+        "/runs/c",
+        values,
+        confirms="0001",
+    )
     for copy in (json.loads(json.dumps(config)), pickle.loads(pickle.dumps(config))):
         assert copy == config
         assert Recipe.model_validate_json(copy["recipe"]) == recipe
@@ -23,6 +32,9 @@ def test_a_trial_is_told_everything_in_plain_values(search_file):
         "gpus": 0.25,
         "storage": "/runs/x/trials",
         "checkpoint": "/runs/c",
+        "values": values,
+        "baseline": False,
+        "confirms": "0001",
     }
 
 
@@ -36,7 +48,7 @@ def test_the_driver_of_a_worker_group_takes_no_cpu_from_it():
     assert resources.required_resources.keys().isdisjoint({"CPU", "GPU"})
 
 
-def test_signs_of_life_come_ever_more_rarely():
+def test_signs_of_life_become_rarer():
     signs = []
     after_step = signs_of_life(signs.append)
     assert signs == [{"alive": 0}]

@@ -7,6 +7,7 @@ from raygpt.recipe.own_model import COPY
 from raygpt.recipe.search_file import load_search_file
 from raygpt.results import files
 from raygpt.results.tables import RunTables
+from raygpt.search.resume import Unfinished
 from raygpt.search.sampler import StudySearcher, make_sampler, open_study, settle_study
 from raygpt.search.warm_start import earlier_runs, seed_study
 
@@ -66,7 +67,7 @@ def warm(make_search):
 def test_the_first_trial_is_the_starting_point(study, make_search, needed):
     search_file = make_search(f"{RATE}={{loguniform: [1e-4, 1e-1], start: 6e-4}}")
     assert seed_study(study, search_file) == []
-    searcher = StudySearcher(study, search_file, needed, "/", {})
+    searcher = StudySearcher(study, search_file, needed, "/")
     first, second, third = (searcher.suggest(name) for name in "abc")
     assert first["values"] == {DROPOUT: 0.1, RATE: 6e-4}
     assert [config["trial"] for config in (first, second, third)] == ["0000", "0001", "0002"]
@@ -83,10 +84,10 @@ def test_a_study_is_seeded_once(study, search_file, needed):
     for _ in range(2):
         assert seed_study(study, search_file) == []
         assert [trial.state for trial in study.trials] == [TrialState.WAITING]
-    StudySearcher(study, search_file, needed, "/", {}).suggest("a")
-    assert settle_study(study, {}) == [0]
+    StudySearcher(study, search_file, needed, "/").suggest("a")
+    assert settle_study(study, {}) == ["0000"]
     seed_study(study, search_file)
-    again = StudySearcher(study, search_file, needed, "/", {0: None})
+    again = StudySearcher(study, search_file, needed, "/", [Unfinished("0000")])
     config = again.suggest("b")
     assert (config["trial"], config["values"], config["baseline"]) == ("0000", START, True)
     assert again.suggest("c")["baseline"] is False
@@ -95,15 +96,15 @@ def test_a_study_is_seeded_once(study, search_file, needed):
 def test_a_baseline_killed_while_it_was_proposed_is_still_one(study, search_file, needed):
     seed_study(study, search_file)
     study.ask()
-    assert settle_study(study, {}) == [0]
-    config = StudySearcher(study, search_file, needed, "/", {0: None}).suggest("a")
+    assert settle_study(study, {}) == ["0000"]
+    config = StudySearcher(study, search_file, needed, "/", [Unfinished("0000")]).suggest("a")
     assert (config["trial"], config["values"], config["baseline"]) == ("0000", START, True)
 
 
 def test_seeds_alone_have_no_baseline(study, without_ranges, needed):
     assert seed_study(study, without_ranges) == []
     assert study.trials == []
-    assert not StudySearcher(study, without_ranges, needed, "/", {}).suggest("a")["baseline"]
+    assert not StudySearcher(study, without_ranges, needed, "/").suggest("a")["baseline"]
 
 
 # --- earlier runs -------------------------------------------------------------------------------
@@ -144,7 +145,7 @@ def test_earlier_trials_are_told_as_the_searchs_own(study, warm, earlier):
 def test_the_searchs_own_trials_are_numbered_from_0(study, warm, earlier, needed, report):
     search_file = warm(earlier(*EVERY_KIND))
     seed_study(study, search_file)
-    searcher = StudySearcher(study, search_file, needed, "/", {})
+    searcher = StudySearcher(study, search_file, needed, "/")
     configs = [searcher.suggest(name) for name in "abc"]
     assert [config["trial"] for config in configs] == ["0000", "0001", "0002"]
     assert configs[0]["values"] == START
@@ -153,8 +154,8 @@ def test_the_searchs_own_trials_are_numbered_from_0(study, warm, earlier, needed
     # Killed here.
     rows = {"0000": report(0) | {"status": "running"}, "0001": report(0) | {"status": "stopped"}}
     assert seed_study(study, search_file) == []
-    assert settle_study(study, rows) == [0, 2]
-    again = StudySearcher(study, search_file, needed, "/", {0: None, 2: None})
+    assert settle_study(study, rows) == ["0000", "0002"]
+    again = StudySearcher(study, search_file, needed, "/", [Unfinished("0000"), Unfinished("0002")])
     resumed = [again.suggest(name) for name in "def"]
     assert [config["trial"] for config in resumed] == ["0000", "0002", "0003"]
     assert [config["values"] for config in resumed[:2]] == [
@@ -173,7 +174,7 @@ def test_the_sampler_learns_from_them(warm, earlier, search_file, needed):
     for name, search in (("warm", warm(folder)), ("cold", search_file)):
         study = optuna.create_study()
         seed_study(study, search)
-        searcher = StudySearcher(study, search, needed, "/", {})
+        searcher = StudySearcher(study, search, needed, "/")
         proposed = []
         for number in range(9):  # a sampler without a past goes by chance for ten
             proposed.append(searcher.suggest(str(number))["values"][RATE])
@@ -309,13 +310,31 @@ def test_what_is_not_comparable_is_refused(study, warm, earlier, settings, messa
     assert study.trials == []
 
 
+def test_another_text_is_refused_although_the_settings_are_the_same(study, warm, search_file):
+    """As where a file of the corpus has changed, which its name does not say."""
+    there = {"validation_set": "0123", "context": 32, "scored_tokens": 480, "scored_bytes": 900}
+    folder = search_file.path.parent / "runs" / "earlier"
+    folder.mkdir(parents=True)
+    (folder / files.SEARCH).write_text(search_file.to_yaml())
+    RunTables(folder, search_file.ranges, there).begin_trial("0000", 5, {DROPOUT: 0.1, RATE: 0.01})
+    here = there | {"scored_bytes": 901}
+    for look in (earlier_runs, lambda *given: seed_study(study, *given)):
+        with pytest.raises(UserError, match=r"scored_bytes \(there: 900; here: 901\)"):
+            look(warm(folder), here)
+    assert study.trials == []
+    assert len(earlier_runs(warm(folder), there)) == 1
+    assert seed_study(study, warm(folder), there) == [
+        f"Warm start: 0 of 1 trials of {folder}, 1 failed or unfinished."
+    ]
+
+
 def test_no_run_is_refused(warm, tmp_path, search_file, make_search):
     with pytest.raises(UserError, match=r"search\.warm_start: .*nowhere: no such folder"):
         earlier_runs(warm(tmp_path / "nowhere"))
     with pytest.raises(UserError, match=r"search\.warm_start: .*: not a run folder"):
         earlier_runs(warm(tmp_path))
     assert earlier_runs(search_file) == []
-    with pytest.raises(UserError, match="nothing is searched here"):
+    with pytest.raises(UserError, match="has no ranges that it could help with"):
         earlier_runs(warm(tmp_path, **{DROPOUT: 0.1, RATE: 0.1}))
 
 

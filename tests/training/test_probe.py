@@ -1,3 +1,4 @@
+import itertools
 from types import SimpleNamespace
 
 import pytest
@@ -31,8 +32,19 @@ def passes(monkeypatch):
 def test_the_rate_is_that_of_the_steps_after_the_first(recipe_of, passes):
     pace = measure_pace(recipe_of())
     assert pace.tokens_per_second == 64
+    assert pace.blocks == (64, 64, 64)
     # One to warm up, and three seconds.
     assert passes[True] == [4, 4, 4, 4]
+
+
+def test_blocks_show_how_the_speed_varied(recipe_of, monkeypatch, passes):
+    # After the first step ten of 0.1 s and ten of 0.2 s; then the evaluation.
+    seconds = [0.0, *[0.1] * 10, *[0.2] * 20]
+    times = itertools.accumulate(seconds)
+    monkeypatch.setattr(probe, "time", SimpleNamespace(perf_counter=lambda: next(times)))
+    blocks = measure_pace(recipe_of()).blocks
+    assert blocks == pytest.approx([640, 640, 640, 320, 320, 320], rel=0.3)
+    assert (blocks[0], blocks[-1]) == pytest.approx((640, 320))
 
 
 def test_an_evaluation_is_scaled_to_the_whole_validation_set(recipe_of, passes):
