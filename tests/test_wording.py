@@ -2,7 +2,15 @@ from pathlib import Path
 
 import pytest
 
-from raygpt.wording import clock, counted, duration, listed, rough_duration, shell_quoted
+from raygpt.wording import (
+    clock,
+    counted,
+    duration,
+    duration_range,
+    listed,
+    rough_duration,
+    shell_quoted,
+)
 
 
 @pytest.mark.parametrize(
@@ -62,3 +70,17 @@ def test_a_list_in_a_sentence(words, text):
 def test_an_argument_with_a_blank_is_quoted():
     assert shell_quoted(Path("runs/lr_sched")) == "runs/lr_sched"
     assert shell_quoted("a b") == "'a b'"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (12, 45.4, "12 to 45 seconds"),
+        (45, 90, "0.8 to 1.5 minutes"),
+        (321, 475, "5.3 to 7.9 minutes"),
+        (3600, 9000, "1.0 to 2.5 hours"),
+        (300, 301, "5.0 minutes"),
+    ],
+)
+def test_a_range_of_durations_has_one_unit(low, high, text):
+    assert duration_range(low, high) == text
