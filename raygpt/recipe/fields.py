@@ -23,6 +23,15 @@ from raygpt.recipe.sections import Confirm, Data, Model, Search, Section, Traini
 GROUPS = {"search.confirm": Confirm}
 """Settings that hold keys of their own."""
 
+SAME_FIGURES = (
+    "data.cache",
+    "model.activation_checkpointing",
+    "training.micro_batch",
+    "training.report_every",
+    "training.checkpoint_every",
+)
+"""Settings that change no figure of a training run beyond floating-point noise."""
+
 NEVER_SEARCHED = (
     "model.module",
     "training.tokens",

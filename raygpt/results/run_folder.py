@@ -24,6 +24,7 @@ CHANGEABLE = (
     "search.trials",
     "search.concurrent",
     "search.confirm",
+    "model.activation_checkpointing",
     "training.micro_batch",
 )
 

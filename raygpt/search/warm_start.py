@@ -8,6 +8,7 @@ import optuna
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from raygpt.errors import UserError
+from raygpt.recipe.fields import SAME_FIGURES
 from raygpt.recipe.ranges import Choice, Range
 from raygpt.recipe.search_file import SearchFile, load_search_file
 from raygpt.results import files
@@ -23,16 +24,7 @@ STATES = {
 }
 
 # They change a trial's cost, or its figures by no more than noise.
-MAY_DIFFER = (
-    "name",
-    "data.cache",
-    "model.activation_checkpointing",
-    "model.compile",
-    "training.micro_batch",
-    "training.seed",
-    "training.report_every",
-    "training.checkpoint_every",
-)
+MAY_DIFFER = (*SAME_FIGURES, "name", "model.compile", "training.seed")
 # The only setting in `search` that changes the figures of a trial by more than noise.
 DECIDES = "search.rung_metric"
 

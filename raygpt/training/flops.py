@@ -37,8 +37,11 @@ def multiplied_parameters(model: nn.Module, vocab_size: int) -> int:
     heads = [part.weight for part in model.modules() if isinstance(part, nn.Linear)]
     looked_up = [table for table in tables if not any(table is head for head in heads)]
     if not any(len(head) >= vocab_size for head in heads):
-        # No linear layer makes the logits, so the token embedding does.
-        looked_up = [table for table in looked_up if len(table) < vocab_size]
+        # No linear layer makes the logits, so the token embedding does. A table of positions can be
+        # as long as the vocabulary too.
+        large = [table for table in looked_up if len(table) >= vocab_size]
+        head = min(large, key=len, default=None)
+        looked_up = [table for table in looked_up if table is not head]
     return sum(map(torch.numel, parameters)) - sum(map(torch.numel, dict.fromkeys(looked_up)))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from raygpt.data.dataset import Dataset
+from raygpt.recipe.fields import SAME_FIGURES
 from raygpt.recipe.json_text import read_recipe_json
 from raygpt.recipe.own_model import module_digest
 from raygpt.recipe.schema import Recipe
@@ -19,13 +20,8 @@ from raygpt.recipe.schema import Recipe
 # The search's settings that decide what a trial trains.
 RUNG_SETTINGS = {"rungs", "rung_metric"}
 
-# The data, model and training settings that change no number beyond floating-point noise. A
-# corpus counts by its fingerprint, and a model of the user's own by its file's digest.
-IGNORED = {
-    "data": {"cache", "corpus"},
-    "model": {"module"},
-    "training": {"micro_batch", "report_every", "checkpoint_every"},
-}
+# A corpus counts by its fingerprint, and a model of the user's own by its file's digest.
+IGNORED = {*SAME_FIGURES, "data.corpus", "model.module"}
 
 VALUES_BEFORE: dict[str, Any] = {
     # Trials were judged in the middle of their run.
@@ -37,14 +33,14 @@ VALUES_BEFORE: dict[str, Any] = {
 def identity(recipe: Recipe, dataset: Dataset) -> dict[str, str]:
     """What decides the numbers of a run, beyond floating-point noise, as text."""
     sections = recipe.model_dump(
-        include={"data": True, "model": True, "training": True, "search": RUNG_SETTINGS},
-        exclude=IGNORED,
+        include={"data": True, "model": True, "training": True, "search": RUNG_SETTINGS}
     )
     module = str(module_digest(recipe.model))  # wherever its file is
     return {"dataset": dataset.folder.name, "model.module": module} | {
         f"{section}.{key}": str(value)
         for section, values in sections.items()
         for key, value in values.items()
+        if f"{section}.{key}" not in IGNORED
     }
 
 

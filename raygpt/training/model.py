@@ -102,7 +102,6 @@ class GPT(nn.Module):
         self.vocab_size = vocab_size
         self.context = context
         padded_size = math.ceil(vocab_size / VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
-        self.context = context
         self.dropout = recipe.dropout
         self.activation_checkpointing = recipe.activation_checkpointing
         self.token_embedding = nn.Embedding(padded_size, recipe.d_model)

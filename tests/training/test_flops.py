@@ -33,6 +33,15 @@ def test_it_is_what_torch_counts_in_a_step(recipe_of, settings):
     assert counted.get_total_flops() / tokens.numel() == pytest.approx(expected, rel=1e-3)
 
 
+def test_positions_do_not_count_even_if_there_are_more_of_them_than_tokens(recipe_of):
+    def weights(context):
+        sizes = {"batch_tokens": 1024, "tokens": "1M"}
+        recipe = recipe_of(data={"context": context}, training=sizes)
+        return multiplied_parameters(GPT(recipe.model, 258, context), 258)
+
+    assert weights(16) == weights(512)
+
+
 def test_dropout_changes_nothing_and_context_only_attention(recipe_of):
     recipe = recipe_of()
     assert flops_per_token(recipe_of(model={"dropout": 0.5}), 300) == flops_per_token(recipe, 300)

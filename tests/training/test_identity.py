@@ -233,3 +233,12 @@ def test_a_recipe_in_a_checkpoint_gets_the_values_from_before_its_missing_settin
     assert read_recipe(json.dumps(sections)).training.hold == 0.5
     del sections["training"]["hold"]
     assert read_recipe(json.dumps(sections)).training.hold == 0.25
+
+
+def test_settings_that_change_no_figure_are_no_difference(tokens):
+    """What the message about a micro-batch that is too large advises can be resumed with."""
+    saved = identity(recipe(), tokens)
+    model = recipe().model.model_copy(update={"activation_checkpointing": True})
+    smaller = recipe(micro_batch=2, report_every="1/3").model_copy(update={"model": model})
+    assert differences(saved, smaller, tokens) == []
+    assert differences(saved, recipe(beta1=0.8), tokens) != []

@@ -53,7 +53,8 @@ def blocks(run: Run) -> Iterator[Block]:
             f"{found.name} asks for {counted(trials_wanted(run), 'trial')}, each of which trains "
             f"{model} for up to {budget}. {judgement}"
         )
-        yield Text(f"{SAMPLERS[recipe.search.sampler]} proposed the values.{_stopping(recipe)}")
+        sampler = SAMPLERS.get(recipe.search.sampler, recipe.search.sampler)
+        yield Text(f"{sampler} proposed the values.{_stopping(recipe)}")
         yield _ranges(found, names)
     yield Code(found.to_yaml(), f"{files.SEARCH}: all settings", folded=True)
 
