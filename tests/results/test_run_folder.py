@@ -256,6 +256,6 @@ def test_whether_a_run_goes_on(start, folder):
     assert not is_being_run(folder)
     with hold_run(folder):
         assert is_being_run(folder)
-        with pytest.raises(UserError, match="another process is running into"), hold_run(folder):
+        with pytest.raises(UserError, match="another process is running in "), hold_run(folder):
             pass
     assert not is_being_run(folder)

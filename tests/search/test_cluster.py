@@ -130,7 +130,7 @@ def test_no_cluster_file_no_nodes(bootstrap):
 
 def test_without_ray_the_gpus_are_this_machines(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
-    assert cluster.gpus_at_hand() == 3
+    assert cluster.available_gpus() == 3
 
 
 # --- logs ---------------------------------------------------------------------------------------

@@ -295,7 +295,7 @@ def test_streams_after_the_header_that_end_within_a_page_are_refused(tmp_path, w
     pieces = [HEADER, *(text[i : i + 99_999] for i in range(0, len(text), 99_999)), FOOTER]
     file = tmp_path / "a.xml.bz2"
     file.write_bytes(b"".join(bz2.compress(piece.encode()) for piece in pieces))
-    with pytest.raises(UserError, match="a page that is not whole"):
+    with pytest.raises(UserError, match="an incomplete page"):
         documents(file)
 
 
