@@ -145,13 +145,13 @@ def test_a_whole_run(main, file, tmp_path, monkeypatch):
     assert [tokens for tokens, _ in drawn(tmp_path / "runs/tiny")] == [192, 384, 480, 576, 768, 960]
 
 
-def test_rounding_and_epochs_are_said(main, file):
+def test_rounding_and_epochs_are_printed(main, file):
     _, printed = main(file, "--set", "training.tokens=30K", "--set", "training.batch_tokens=1000")
     assert "29,760 tokens: 30 steps of 992 (30,000 asked for). The corpus holds " in printed
     assert "epochs." in printed
 
 
-def test_what_is_set_is_run_and_kept(main, file, tmp_path):
+def test_overrides_are_run_and_kept(main, file, tmp_path):
     main(file, "--set", "training.tokens=480", "--set", "training.seed=5", "--runs-dir", "a/b")
     folder = tmp_path / "a/b/tiny"
     assert load_results(folder).trials.loc[0, ["tokens", "seed"]].tolist() == [480, 5]
@@ -177,7 +177,7 @@ def test_a_range_at_the_other_scale_does_not_matter(main, file):
     assert "is a search" in refusal(main, file, "--scale", "full", "--allow-cpu", "--name", "x")
 
 
-def test_full_scale_needs_a_gpu_or_insistence(main, file):
+def test_full_scale_needs_a_gpu_or_allow_cpu(main, file):
     file.write_text(file.read_text() + "mini: {training: {tokens: 480}}\n")
     message = refusal(main, file, "--scale", "full")
     assert message.startswith("--scale full needs a GPU, and there is none here: ")
@@ -201,7 +201,7 @@ def test_a_finished_run_is_left_as_it_is(main, file, undisturbed):
     assert content() == before
 
 
-def test_what_cannot_be_resumed(main, file, undisturbed):
+def test_runs_that_cannot_be_resumed(main, file, undisturbed):
     assert "there is no run in runs/tiny" in refusal(main, file, "--resume")
     again = (file, "--name", "undisturbed", "--resume")
     assert "training.seed was 0 and is 1" in refusal(main, *again, "--set", "training.seed=1")
@@ -209,7 +209,7 @@ def test_what_cannot_be_resumed(main, file, undisturbed):
     assert "python -m raygpt.tune" in refusal(main, *again)
 
 
-def test_a_name_that_is_no_name(main, file, capsys):
+def test_an_invalid_name(main, file, capsys):
     for name in ("a/b", "../x", "", "-x"):
         with pytest.raises(SystemExit) as error:
             main(file, f"--name={name}")
@@ -222,7 +222,7 @@ def test_a_name_that_is_no_name(main, file, capsys):
     [(signal.SIGINT, [0, 1, 4, 6, 9]), (signal.SIGTERM, [6])],
     ids=["INT", "TERM"],
 )
-def test_interrupted_at_any_step_it_goes_on_bit_for_bit(
+def test_a_run_interrupted_at_any_step_resumes_identically(
     main, file, undisturbed, tmp_path, monkeypatch, number, steps
 ):
     train_step = TrainingRun.train_step
@@ -249,7 +249,7 @@ def test_interrupted_at_any_step_it_goes_on_bit_for_bit(
         assert_same_run(folder, undisturbed)
 
 
-def test_a_second_ctrl_c_stops_at_once_and_the_last_checkpoint_will_do(
+def test_a_second_ctrl_c_stops_at_once_and_the_last_checkpoint_is_used(
     main, file, undisturbed, tmp_path, monkeypatch
 ):
     train_step = TrainingRun.train_step
@@ -309,7 +309,7 @@ def read_reports(process, wanted):
 
 
 @pytest.mark.slow
-def test_ctrl_c_and_a_kill_leave_the_run_bit_for_bit(main, file, tmp_path):
+def test_a_run_resumes_identically_after_ctrl_c_and_a_kill(main, file, tmp_path):
     length = ("--set", "training.tokens=30K", "--set", "training.report_every=1/20")
     folder = tmp_path / "runs/tiny"
     process = command(file, *length)

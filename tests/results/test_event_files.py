@@ -34,7 +34,7 @@ def curves(tables):
     """The curves as TensorBoard reads them: steps and values by run and tag."""
 
     def read():
-        # From the run folder, as one is told to.
+        # From the run folder, as the documentation says.
         found = EventMultiplexer().AddRunsFromDirectory(str(tables.folder)).Reload()
         return {
             run.removeprefix(f"{files.EVENT_FILES}/"): {
@@ -66,7 +66,7 @@ def test_every_report_is_there_at_once_over_tokens(go, curves, report):
 
 
 def with_cooldowns(report):
-    """Of a trial with two rungs below the full budget; the trunk overlaps with the cooldowns."""
+    """Reports of a trial with two rungs below the full budget; cooldowns overlap with the trunk."""
     off_trunk = {"cooldown": True, "learning_rate": 0.25}
     return [
         report(100, learning_rate=1.0),
@@ -81,7 +81,7 @@ def with_cooldowns(report):
     ]
 
 
-def test_cooldowns_leave_the_trunk_and_every_curve_goes_forward(go, curves, report):
+def test_cooldowns_are_separate_curves_and_every_curve_moves_forward(go, curves, report):
     go("0000", *with_cooldowns(report))
     found = curves()
     assert {run: tags["training/learning_rate"] for run, tags in found.items()} == {
@@ -104,7 +104,7 @@ def test_a_resumed_trial_has_every_point_once(go, tables, curves, report, kept):
     whole = curves()
     tables.drop_reports_after("0000", 100 * kept)
     assert len(tables.history) == kept
-    # As another process has it.
+    # As in another process.
     again = EventFiles(tables.folder)
     again.begin_trial(tables.trial("0000"), rows(load_results(tables.folder).history))
     dropped = curves()
@@ -115,7 +115,7 @@ def test_a_resumed_trial_has_every_point_once(go, tables, curves, report, kept):
     assert curves() == whole
 
 
-def test_what_was_tried_is_set_against_what_came_of_it(go, tables, event_files, report):
+def test_hparams_show_values_with_their_results(go, tables, event_files, report):
     go("0000", report(300, 2.0, 0), learning_rate=0.5, n_layers=3)
     folder = tables.folder / files.EVENT_FILES / "0000"
     values = hparams(folder, "session_start_info").hparams

@@ -52,7 +52,7 @@ def test_a_search_that_ended(run, said, folder):
     assert "best model" not in text
 
 
-def test_best_recipe_and_model_are_named_where_there_are_any(run, said, tables, folder):
+def test_best_recipe_and_model_are_named_if_they_exist(run, said, tables, folder):
     run("completed", "completed")
     tables.set_checkpoint("0000", folder.absolute() / "trials/0000/checkpoint")
     (folder / files.BEST_RECIPE).write_text("")
@@ -92,7 +92,7 @@ def test_an_interrupted_search_says_how_to_continue(run, said, folder, statuses)
     ) in text.splitlines()
 
 
-def test_in_the_usual_folder_the_command_is_shorter(run, said, folder, monkeypatch):
+def test_in_the_default_folder_the_command_is_shorter(run, said, folder, monkeypatch):
     run("running")
     monkeypatch.chdir(folder.parent.parent)
     lines = said(3, Path("runs/tiny"))[0].splitlines()
@@ -129,7 +129,7 @@ def confirm(tables, begin, report):
     return confirm
 
 
-def test_a_confirmed_search_says_what_is_real(run, confirm, said):
+def test_a_confirmed_search_says_which_differences_are_real(run, confirm, said):
     run("completed", "completed", "stopped")
     confirm("0000", 2.5, 2.51)
     confirm("0001", 2.25, 2.26)
@@ -171,7 +171,7 @@ def test_a_search_interrupted_before_its_confirmation(run, said):
 
 
 @pytest.mark.parametrize(("statuses", "best"), [(["stopped"] * 2, 0), (["completed"] * 1, 1)])
-def test_it_says_if_fewer_configurations_were_completed_than_were_to_be_confirmed(
+def test_a_confirmation_with_too_few_completed_configurations_is_reported(
     run, said, confirm, statuses, best
 ):
     run(*statuses)
@@ -184,7 +184,7 @@ def test_it_says_if_fewer_configurations_were_completed_than_were_to_be_confirme
     )
 
 
-def test_all_that_was_confirmed_is_shown(run, confirm, said):
+def test_all_confirmed_trials_are_shown(run, confirm, said):
     run(*["completed"] * 8)
     for number in range(6):
         confirm(f"{number:04}", 2.5, 2.51)

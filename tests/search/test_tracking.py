@@ -20,7 +20,7 @@ def make_trial():
 
 @pytest.fixture
 def happen(tables, make_trial, report):
-    """Has things happen to a trial: the tables are told first, then a callback."""
+    """Sends events of a trial to the tables, then to a callback."""
 
     def happen(callback, name, *reports, status=None, begins=True):
         trial = make_trial(name)
@@ -54,14 +54,14 @@ def test_every_trial_has_event_files(tables, begin, happen, report, event_files,
     assert event_files() == ["0000", "0001"]
 
 
-def test_a_trial_that_dies_before_it_starts_has_them_too(tables, begin, happen, event_files):
+def test_a_trial_that_dies_before_it_starts_has_event_files(tables, begin, happen, event_files):
     begin("0000")
     happen(TensorBoard(tables), "0000", status="failed", begins=False)
     assert event_files() == ["0000"]
 
 
 class Log(LoggerCallback):
-    """Keeps what it is told, as an integration would send it."""
+    """Records the events that an integration would send."""
 
     def __init__(self, fail_at=None):
         self.told = []
@@ -96,21 +96,21 @@ def test_a_tracker_sees_values_and_figures_and_nothing_else(tables, begin, happe
     assert start == ("start", "0000", values, tables.folder.name)
     assert name == "0000"
     assert (figures["tokens"], figures["bits_per_byte"]) == (2048, 2.5)
-    # What Ray's integrations have for a step.
+    # Ray's integrations use this as the step.
     assert figures["training_iteration"] == 2048
     assert not {"rung_time", "step", "alive"} & set(figures)
     assert (end, over) == (("end", "0000", False), ("over",))
 
 
 @pytest.mark.parametrize(("status", "failed"), [("diverged", True), ("failed", True)])
-def test_a_tracker_is_told_of_trials_that_went_wrong(tables, begin, happen, plain, status, failed):
+def test_a_tracker_receives_failed_trials_as_failed(tables, begin, happen, plain, status, failed):
     log = Log()
     begin("0000")
     happen(Tracker(log, tables, plain), "0000", status=status)
     assert log.told[-1] == ("end", "0000", failed)
 
 
-def test_a_tracker_that_fails_is_left_alone_from_then_on(tables, begin, happen, report, plain):
+def test_a_tracker_that_fails_is_not_called_again(tables, begin, happen, report, plain):
     log = Log(fail_at="result")
     follower = Tracker(log, tables, plain)
     for name in ("0000", "0001"):
@@ -123,13 +123,13 @@ def test_a_tracker_that_fails_is_left_alone_from_then_on(tables, begin, happen, 
 
 
 @pytest.mark.parametrize("name", ["mlflow", "wandb"])
-def test_a_package_that_is_not_there(name, monkeypatch):
+def test_a_missing_package_is_one_message(name, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=f"--tracker {name}: .* pip install {name}$"):
         open_tracker(name, "tiny")
 
 
-def test_followers_go_into_tunes_own_state_files_as_nothing(tables, plain):
+def test_followers_are_pickled_without_state(tables, plain):
     for follower in (TensorBoard(tables), Tracker(Log(), tables, plain)):
         assert b"tables" not in pickle.dumps(follower)
 
@@ -162,7 +162,7 @@ def test_trials_in_mlflows_local_store(tables, begin, happen, report, plain):
     assert [(point.step, point.value) for point in history] == [(256, 5.25), (2048, 5.25)]
 
 
-def test_an_mlflow_that_is_nowhere_is_one_message(monkeypatch):
+def test_an_unreachable_mlflow_is_one_message(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://nowhere")
     with pytest.raises(UserError, match=r"--tracker mlflow: .*nonsense") as error:
         open_tracker("mlflow", "tiny")
