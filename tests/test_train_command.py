@@ -115,10 +115,10 @@ def assert_same_run(folder, expected):
 
 
 @pytest.fixture
-def undisturbed(main, file, tmp_path):
+def uninterrupted(main, file, tmp_path):
     """The folder of a run from beginning to end."""
-    assert main(file, "--name", "undisturbed")[0] == 0
-    return tmp_path / "runs" / "undisturbed"
+    assert main(file, "--name", "uninterrupted")[0] == 0
+    return tmp_path / "runs" / "uninterrupted"
 
 
 def test_a_whole_run(main, file, tmp_path, monkeypatch):
@@ -188,24 +188,24 @@ def test_full_scale_needs_a_gpu_or_allow_cpu(main, file):
     assert "in full (one run of 960 tokens" in printed
 
 
-def test_a_finished_run_is_left_as_it_is(main, file, undisturbed):
+def test_a_finished_run_is_left_as_it_is(main, file, uninterrupted):
     def content():
         return {
-            p: (p.read_bytes(), p.stat().st_mtime) for p in undisturbed.rglob("*") if p.is_file()
+            p: (p.read_bytes(), p.stat().st_mtime) for p in uninterrupted.rglob("*") if p.is_file()
         }
 
     before = content()
-    status, printed = main(file, "--name", "undisturbed", "--resume")
+    status, printed = main(file, "--name", "uninterrupted", "--resume")
     assert status == 0
-    assert printed == "Nothing to do: the run in runs/undisturbed is finished.\n"
+    assert printed == "Nothing to do: the run in runs/uninterrupted is finished.\n"
     assert content() == before
 
 
-def test_runs_that_cannot_be_resumed(main, file, undisturbed):
+def test_runs_that_cannot_be_resumed(main, file, uninterrupted):
     assert "there is no run in runs/tiny" in refusal(main, file, "--resume")
-    again = (file, "--name", "undisturbed", "--resume")
+    again = (file, "--name", "uninterrupted", "--resume")
     assert "training.seed was 0 and is 1" in refusal(main, *again, "--set", "training.seed=1")
-    (undisturbed / files.STUDY).write_bytes(b"")
+    (uninterrupted / files.STUDY).write_bytes(b"")
     assert "python -m raygpt.tune" in refusal(main, *again)
 
 
@@ -223,7 +223,7 @@ def test_an_invalid_name(main, file, capsys):
     ids=["INT", "TERM"],
 )
 def test_a_run_interrupted_at_any_step_resumes_identically(
-    main, file, undisturbed, tmp_path, monkeypatch, number, steps
+    main, file, uninterrupted, tmp_path, monkeypatch, number, steps
 ):
     train_step = TrainingRun.train_step
     for step in steps:
@@ -246,11 +246,11 @@ def test_a_run_interrupted_at_any_step_resumes_identically(
             assert (row["status"], row["checkpoint_tokens"]) == ("running", (step + 1) * 96)
             monkeypatch.setattr(TrainingRun, "train_step", train_step)
             assert main(file, "--name", f"at-{step}", "--resume")[0] == 0
-        assert_same_run(folder, undisturbed)
+        assert_same_run(folder, uninterrupted)
 
 
 def test_a_second_ctrl_c_stops_at_once_and_the_last_checkpoint_is_used(
-    main, file, undisturbed, tmp_path, monkeypatch
+    main, file, uninterrupted, tmp_path, monkeypatch
 ):
     train_step = TrainingRun.train_step
 
@@ -266,7 +266,7 @@ def test_a_second_ctrl_c_stops_at_once_and_the_last_checkpoint_is_used(
     monkeypatch.setattr(TrainingRun, "train_step", train_step)
     assert load_results(tmp_path / "runs/tiny").trials.loc[0, "checkpoint_tokens"] == 480
     assert main(file, "--resume")[0] == 0
-    assert_same_run(tmp_path / "runs/tiny", undisturbed)
+    assert_same_run(tmp_path / "runs/tiny", uninterrupted)
 
 
 def test_a_run_that_diverges(main, file, tmp_path):
@@ -330,8 +330,8 @@ def test_a_run_resumes_identically_after_ctrl_c_and_a_kill(main, file, tmp_path)
     assert list(load_results(folder).trials["status"]) == ["running"]
 
     assert main(file, *length, "--resume")[0] == 0
-    assert main(file, *length, "--name", "undisturbed")[0] == 0
-    assert_same_run(folder, tmp_path / "runs/undisturbed")
+    assert main(file, *length, "--name", "uninterrupted")[0] == 0
+    assert_same_run(folder, tmp_path / "runs/uninterrupted")
 
 
 def test_every_bad_input_is_one_message(file, tmp_path):

@@ -234,7 +234,7 @@ def test_a_broken_table_is_one_message(search, name, damage):
 
 
 @pytest.fixture
-def hurried(tables, begin, report, monkeypatch):
+def journalled(tables, begin, report, monkeypatch):
     """Tables whose changes so far are all in the journal."""
     monkeypatch.setattr(tables, "_due", math.inf)
     begin("0000", learning_rate=3e-4)
@@ -248,46 +248,46 @@ def hurried(tables, begin, report, monkeypatch):
     return tables
 
 
-def as_said(folder):
+def tables_on_disk(folder):
     """The tables on disk, for comparison."""
     results = load_results(folder)
     tables = (results.trials, results.history)
     return [(table.to_json(date_format="iso"), str(table.dtypes)) for table in tables]
 
 
-def test_changes_in_the_journal_are_loaded(hurried):
-    assert len(pd.read_parquet(hurried.folder / files.TRIALS)) == 0
-    before = as_said(hurried.folder)
-    assert load_results(hurried.folder).best["bits_per_byte"] == 1.75
-    assert rows(load_results(hurried.folder).trials) == hurried.trials
-    hurried.flush()
-    assert not (hurried.folder / files.JOURNAL).exists()
-    assert as_said(hurried.folder) == before
-    assert len(pd.read_parquet(hurried.folder / files.TRIALS)) == 2
+def test_changes_in_the_journal_are_loaded(journalled):
+    assert len(pd.read_parquet(journalled.folder / files.TRIALS)) == 0
+    before = tables_on_disk(journalled.folder)
+    assert load_results(journalled.folder).best["bits_per_byte"] == 1.75
+    assert rows(load_results(journalled.folder).trials) == journalled.trials
+    journalled.flush()
+    assert not (journalled.folder / files.JOURNAL).exists()
+    assert tables_on_disk(journalled.folder) == before
+    assert len(pd.read_parquet(journalled.folder / files.TRIALS)) == 2
 
 
-def test_existing_tables_are_continued_with_their_journal(hurried, report):
-    again = RunTables(hurried.folder, hurried.searched)
-    assert again.trials == hurried.trials
+def test_existing_tables_are_continued_with_their_journal(journalled, report):
+    again = RunTables(journalled.folder, journalled.searched)
+    assert again.trials == journalled.trials
     assert [row["tokens"] for row in again.history] == [300, 300, 900]
-    with (hurried.folder / files.JOURNAL).open("a") as file:
+    with (journalled.folder / files.JOURNAL).open("a") as file:
         file.write('{"trial": {"trial_id": "00')  # a kill
     again.end_trial("0000", "failed", "x")
-    assert load_results(hurried.folder).trials["status"].tolist() == ["failed", "diverged"]
-    assert not (hurried.folder / files.JOURNAL).exists()
+    assert load_results(journalled.folder).trials["status"].tolist() == ["failed", "diverged"]
+    assert not (journalled.folder / files.JOURNAL).exists()
 
 
-def test_an_incomplete_journal_line_is_ignored(hurried):
-    path = hurried.folder / files.JOURNAL
+def test_an_incomplete_journal_line_is_ignored(journalled):
+    path = journalled.folder / files.JOURNAL
     whole = path.read_text()
     path.write_text(whole[:-5])
-    assert load_results(hurried.folder).trials["status"].tolist() == ["running", "diverged"]
-    assert len(load_results(hurried.folder).history) == 3
+    assert load_results(journalled.folder).trials["status"].tolist() == ["running", "diverged"]
+    assert len(load_results(journalled.folder).history) == 3
 
 
 @pytest.mark.parametrize("written", [0, 1, 2, 3])
-def test_a_kill_between_the_files_of_a_flush(hurried, monkeypatch, written):
-    before = as_said(hurried.folder)
+def test_a_kill_between_the_files_of_a_flush(journalled, monkeypatch, written):
+    before = tables_on_disk(journalled.folder)
     left = [None] * written
     replace = files.replace_file
 
@@ -301,26 +301,26 @@ def test_a_kill_between_the_files_of_a_flush(hurried, monkeypatch, written):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(files, "replace_file", until_killed)
-    monkeypatch.setattr(type(hurried.folder), "unlink", killed)
+    monkeypatch.setattr(type(journalled.folder), "unlink", killed)
     with pytest.raises(KeyboardInterrupt):
-        hurried.flush()
-    assert as_said(hurried.folder) == before
+        journalled.flush()
+    assert tables_on_disk(journalled.folder) == before
 
 
-def test_the_table_files_are_refreshed_when_due(hurried, monkeypatch):
-    hurried.refresh()
-    assert len(pd.read_parquet(hurried.folder / files.TRIALS)) == 0
-    monkeypatch.setattr(hurried, "_due", 0.0)
-    hurried.refresh()
-    assert len(pd.read_parquet(hurried.folder / files.TRIALS)) == 2
-    assert hurried._due > time.monotonic()
+def test_the_table_files_are_refreshed_when_due(journalled, monkeypatch):
+    journalled.refresh()
+    assert len(pd.read_parquet(journalled.folder / files.TRIALS)) == 0
+    monkeypatch.setattr(journalled, "_due", 0.0)
+    journalled.refresh()
+    assert len(pd.read_parquet(journalled.folder / files.TRIALS)) == 2
+    assert journalled._due > time.monotonic()
 
 
-def test_dropped_reports_do_not_return_from_the_journal(hurried, report):
-    hurried.drop_reports_after("0000", 300)
-    hurried._due = math.inf
-    hurried.add_report("0000", report(600))
-    assert load_results(hurried.folder).history["tokens"].tolist() == [300, 300, 600]
+def test_dropped_reports_do_not_return_from_the_journal(journalled, report):
+    journalled.drop_reports_after("0000", 300)
+    journalled._due = math.inf
+    journalled.add_report("0000", report(600))
+    assert load_results(journalled.folder).history["tokens"].tolist() == [300, 300, 600]
 
 
 # --- of which data ------------------------------------------------------------------------------

@@ -193,21 +193,21 @@ def sleep():
 
 @pytest.fixture
 def starts(monkeypatch, sleep):
-    """The processes of each start of Ray; the starts succeed from the attempt that a test sets."""
+    """The processes of each start of Ray; a test sets the first attempt that succeeds."""
 
     def start(**_):
         started.append(sleep())
-        if len(started) < stands.get("at", math.inf):
+        if len(started) < first_success.get("at", math.inf):
             raise Exception("The current node timed out during startup.")
 
-    started, stands = [], {}
+    started, first_success = [], {}
     monkeypatch.setattr("ray.init", start)
-    return started, stands
+    return started, first_success
 
 
 def test_ray_is_started_again_after_a_timeout(starts, sleep):
-    started, stands = starts
-    stands["at"] = 2
+    started, first_success = starts
+    first_success["at"] = 2
     other = sleep()
     cluster.start_on_this_machine(dashboard=False)
     first, second = started

@@ -204,13 +204,13 @@ def test_signs_of_life_are_no_results(searcher, reopened):
 # --- what divergence teaches --------------------------------------------------------------------
 
 
-def proposed_above(search_file, diverging, said):
+def proposed_above(search_file, diverging, status):
     """How many of 40 proposals have a learning rate above 1e-2, after 6 of such trials.
 
     Args:
         search_file: a search of learning rates from 1e-4 to 1e-1.
-        diverging: the row of these 6 trials and of all later ones above 1e-2.
-        said: what the study is told about them; all other trials get the same score.
+        diverging: whether trials above 1e-2 diverge.
+        status: the status that the study gets for them.
     """
     study = optuna.create_study()
     above = 0
@@ -226,19 +226,19 @@ def proposed_above(search_file, diverging, said):
         # They had the best values at the lowest rung.
         outcome = row({"bits_per_byte": 1.0 if high else 3.0, "tokens": 2048}, "stopped")
         if high and diverging:
-            outcome["status"] = said
+            outcome["status"] = status
         tell_outcome(study, trial, outcome)
     return above
 
 
 def test_the_sampler_avoids_values_that_diverge(search_file):
-    told = proposed_above(search_file, True, "diverged")
-    mistaken = proposed_above(search_file, False, "stopped")
-    untold = proposed_above(search_file, True, "failed")
+    as_diverged = proposed_above(search_file, True, "diverged")
+    as_stopped = proposed_above(search_file, False, "stopped")
+    as_failed = proposed_above(search_file, True, "failed")
     # By chance it would be a third of 40.
-    assert told <= 4
-    assert told < untold
-    assert mistaken > 25
+    assert as_diverged <= 4
+    assert as_diverged < as_failed
+    assert as_stopped > 25
 
 
 # --- resumed searches ---------------------------------------------------------------------------

@@ -70,9 +70,9 @@ def interrupted(start, run_here, place):
     assert command.wait_until_alone()
     left.append(assert_consistent(folder))
 
-    told = re.search(r"^  python -m raygpt\.tune (.*)$", stopped[1], re.MULTILINE)
-    assert told, stopped[1]
-    finished = run_here(*shlex.split(told[1]))
+    command_line = re.search(r"^  python -m raygpt\.tune (.*)$", stopped[1], re.MULTILINE)
+    assert command_line, stopped[1]
+    finished = run_here(*shlex.split(command_line[1]))
     left.append(assert_consistent(folder))
     return left, stopped, finished
 
