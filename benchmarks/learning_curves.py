@@ -18,8 +18,8 @@ The loss of a GPT in nats per token, at a step of a learning-rate schedule:
   Aitchison 2024, arXiv:2405.13698); a larger rate needs a longer warmup (Wortsman et al. 2023,
   arXiv:2309.14322); dropout helps late in training. We chose the widths and centres.
 
-Measurements add two kinds of noise: that of the seed, partly shared by all rungs of a trial; and,
-while the learning rate is high, that of the moment, proportional to the learning-rate noise.
+Measurements add two kinds of noise: noise of the seed, partly shared by all rungs of a trial; and,
+while the learning rate is high, noise of the moment, proportional to the learning-rate noise.
 Averaged weights remove most of the learning-rate noise (Hägele et al. 2024, arXiv:2405.18392, find
 them close behind a cooldown; we chose how much) and lag behind the run by a twentieth of its
 tokens. A trial diverges with a probability that rises as its rate passes an edge, which a longer
@@ -29,7 +29,7 @@ We chose the free constants so that rank correlations resemble those of publishe
 with 124 M parameters (`docs/rung_fidelity.md`) over peak rate and hold. There the mid-run loss at
 3/10 of the budget has a Spearman correlation with the final loss of -0.27 and the fully decayed one
 of 0.87, at 1/2 0.53 and 0.98; here they are -0.18 and 0.91, -0.14 and 0.97. With fewer steps the
-same formula gives another regime: trials differ by how far they have come rather than by
+same formula gives another regime: trials differ by how far they have converged rather than by
 learning-rate noise, and every metric ranks well.
 """
 
@@ -141,10 +141,10 @@ class LearningCurves:
     """Simulated reports of trials.
 
     Args:
-        seed: of all noise; with the same seed a recipe always gives the same reports.
+        seed: seed of all noise; a recipe gives the same reports with the same seed.
         between: report between rungs as well, as training does.
-        sees_divergence: end a run where it diverges; otherwise it goes on with the value of random
-            guessing.
+        sees_divergence: end a run when it diverges; otherwise it continues and reports the value
+            of random guessing.
     """
 
     def __init__(self, seed: int, between: bool = False, sees_divergence: bool = True):
@@ -203,7 +203,7 @@ def curve_figures(recipe: Recipe, segment: Segment, step: int, steps: int) -> di
     """The figures that every report has.
 
     Args:
-        recipe: of the trial.
+        recipe: the trial's recipe.
         segment: the training segment that the run is in.
         step: its position in the schedule.
         steps: number of steps trained in all, cooldowns included.

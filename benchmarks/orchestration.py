@@ -25,7 +25,7 @@ import pandas as pd
 
 from raygpt.search import cluster
 
-# After `cluster`, which sets the environment variables that Ray reads when it is imported.
+# Imported after `cluster`, which sets the environment variables that Ray reads when it is imported.
 import ray  # isort: skip
 from ray import tune
 from ray.train import Checkpoint

@@ -1,7 +1,7 @@
 """The README's picture of a report: `python -m benchmarks.report_picture RUN --out docs/report.png`
 
 Writes the report of a run, opens it in the system's chromium, and takes a screenshot of an excerpt:
-of some sections the first lines of a table and one figure.
+the first rows of a table and one figure from each of some sections.
 """
 
 import argparse

@@ -74,7 +74,7 @@ def fidelity(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
     Args:
         rows: from `measure`. Configurations that diverged before the rung or the end are left out.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
         A row for each rung and metric: Spearman's and Kendall's correlation with the final bits
@@ -175,7 +175,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--scale", choices=("full", "mini"), default="mini")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--configurations", type=int, default=24)
-    parser.add_argument("--seed", type=int, default=0, help="of the configurations drawn")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the configurations drawn")
     parser.add_argument("--rungs", default="1/9,1/3", help="fractions of the budget")
     parser.add_argument("--processes", type=int, default=multiprocessing.cpu_count())
     parser.add_argument("--out", type=Path, default=Path("rung_fidelity"), metavar="STEM")

@@ -5,11 +5,12 @@ The search layer alone (sampler, rungs and scheduler) runs in virtual time
 the model and its sources).
 
 The five values of `search_spaces/lr_sched.yaml` are searched in the regimes of
-`benchmarks.search_methods`. Every method may spend the tokens of `--trials` full trials. Measured
-are the tokens spent until the expected value of the incumbent is within one sigma of the best
-expected value in the space. The incumbent is the trial with the lowest measured value among those
-that completed the budget. Sigma is the standard deviation over seeds at the end of the budget. The
-expected value has no noise, and no method knows it. Searches that never get there are counted too.
+`benchmarks.search_methods`. Every method may spend the tokens of `--trials` full trials. The result
+is the number of tokens spent until the expected value of the incumbent is within one sigma of the
+best expected value in the space. The incumbent is the trial with the lowest measured value among
+those that completed the budget. Sigma is the standard deviation over seeds at the end of the
+budget. The expected value has no noise, and no method knows it. Searches that never get there are
+counted too.
 """
 
 import argparse
@@ -96,7 +97,7 @@ def simulate(
     Args:
         search_file: has the search's seed.
         stock: use Ray's own searcher and scheduler instead of raygpt's.
-        seed: of the learning curves.
+        seed: seed of the learning curves.
         most_tokens: limit on the tokens of all trials; if given, it replaces the number of trials.
         at_once: number of trials that run at the same time.
     """
@@ -130,7 +131,7 @@ def raygpt_parts(search_file: SearchFile) -> tuple:
 
 
 def stock_parts(search_file: SearchFile) -> tuple:
-    """The same from Ray's own parts."""
+    """The same as `raygpt_parts`, with Ray's own searcher and scheduler."""
     recipe = search_file.baseline()
     per_step = budget.tokens_per_step(recipe)
     searcher = OptunaSearch(
@@ -155,7 +156,7 @@ def measure(regime: str, method: str, seed: int, trials: int) -> Outcome:
 
     Args:
         regime, method: keys of REGIMES and METHODS.
-        seed: of the search and of the noise.
+        seed: seed of the search and of the noise.
         trials: number of full trials whose tokens the search may spend.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -35,8 +35,8 @@ The searches are over the five values of [`lr_sched.yaml`](../search_spaces/lr_s
 {budgets}
 
 The largest budget is one at which learning-rate noise separates the trials in mid-schedule, the
-smallest one at which they differ by how far they have come. In between is the budget of the shipped
-recipes.
+smallest one at which they differ by how far they have converged. In between is the budget of the
+shipped recipes.
 
 ## Tokens until the search is within one sigma of the best
 
@@ -188,7 +188,7 @@ def verdict(table: pd.DataFrame) -> str:
 
 
 def in_words(row: pd.Series) -> str:
-    """After how many full budgets, and in which share of the searches."""
+    """The median number of full budgets, and the share of the searches, as a phrase."""
     share = f"in {row['reached']:.0%} of searches"
     if not math.isfinite(row["median"]):
         return f"was within one sigma only {share}"
@@ -223,8 +223,8 @@ def as_markdown(frame: pd.DataFrame, heading: str) -> str:
     """A table of texts in Markdown.
 
     Args:
-        frame: of texts.
-        heading: of its index.
+        frame: a table of texts.
+        heading: heading of its index.
     """
     rows = [[heading, *frame.columns], ["---"] + ["---:"] * len(frame.columns)]
     rows += [[name, *cells] for name, cells in zip(frame.index, frame.values, strict=True)]

@@ -39,7 +39,7 @@ WAYS = {
 
 
 def write_text(patterns: list[str], size: int, file: Path) -> None:
-    """Write a JSON-lines file of about `size` bytes of text, from the documents of others."""
+    """Write a JSON-lines file of about `size` bytes of text, from the documents of other files."""
     written = 0
     with file.open("w") as lines:
         for number, text in enumerate(cycle(patterns)):

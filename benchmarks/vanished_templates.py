@@ -29,7 +29,7 @@ KINDS = {
     r"|who|which|where|why|how|by whom|full|vague|update after|sic|oclc|isbn|doi|issn|anchor|-",
     "pronunciations": r"ipac?-.*|respell|audio.*|pron.*|listen",
 }
-MARK, MARK_END = "\ufdee", "\ufdef"  # no characters, so that no text has them
+MARK, MARK_END = "\ufdee", "\ufdef"  # noncharacters, which no text contains
 MARKED = re.compile(f"{MARK}([^{MARK}{MARK_END}]*){MARK_END}")
 
 

@@ -20,7 +20,7 @@ def main() -> None:
 
 
 def dispatch(arguments: list[str]) -> int | None:
-    """Run the command that the first argument names with the others; its exit code."""
+    """Run the command that the first argument names, and return its exit code."""
     command, *others = arguments or ["--help"]
     if command in ("-h", "--help", "help"):
         print(overview())
@@ -34,7 +34,7 @@ def dispatch(arguments: list[str]) -> int | None:
 
 
 def hint(command: str) -> str:
-    """What may have been meant by a word that is no command."""
+    """A hint for a word that is not a command."""
     if command in shipped_recipes() or command.endswith((".yaml", ".yml")):
         return f"to search a recipe's ranges: {called_as('tune')} {shell_quoted(command)}"
     from raygpt.recipe.errors import allowed

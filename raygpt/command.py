@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def run_command(main: Callable[[], int | None]) -> None:
-    """Run a command's `main` and exit; an error of the user's is one message and exit code 2."""
+    """Run a command's `main` and exit; a UserError becomes one message and exit code 2."""
     # A terminal whose encoding lacks a character shows its number.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -165,7 +165,7 @@ class Opened:
     folder: Path
     overrides: list[str]
     resumed: "SearchFile | None"
-    """What the existing run in the folder trains or searches; None without --resume."""
+    """The search file of the existing run in the folder; None without --resume."""
 
     def at_scale(self, options: argparse.Namespace, gpus: float) -> "SearchFile":
         """The search file at the scale that the options ask for or the hardware suggests."""
@@ -186,12 +186,12 @@ def read_scales(options: argparse.Namespace, overrides: list[str]) -> "Scales":
 def open_recipe(options: argparse.Namespace, command: str, only_plan: bool = False) -> Opened:
     """Read a command's recipe and check its run folder.
 
-    What is wrong with either on any hardware is reported here, before anything slow is imported.
+    Errors that do not depend on the hardware are reported here, before anything slow is imported.
 
     Args:
         options: the values of `add_recipe_arguments` and `add_run_arguments`.
         command: "tune"; or "train", which refuses ranges.
-        only_plan: whether nothing will be run, so that the folder does not matter.
+        only_plan: whether only the plan is shown, so that the run folder does not matter.
 
     Raises:
         UserError: the recipe cannot be run, or not in this folder.
@@ -213,7 +213,7 @@ def open_recipe(options: argparse.Namespace, command: str, only_plan: bool = Fal
             )
         refuse_other_kind(folder, command)
         if command == "train":
-            resumed.single_recipe()  # the --set's of its first start may have fixed ranges
+            resumed.single_recipe()  # --set may have replaced the ranges at its first start
     else:
         if command == "train" and all(found.ranges for found in scales.possible):
             first.single_recipe()
@@ -223,7 +223,7 @@ def open_recipe(options: argparse.Namespace, command: str, only_plan: bool = Fal
 
 
 def refuse_unreadable(folder: Path) -> None:
-    """Raise UserError if nobody can tell whether there is such a folder."""
+    """Raise UserError if it cannot be checked whether a folder exists."""
     try:
         folder.exists()
     except OSError as error:

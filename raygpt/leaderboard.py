@@ -76,7 +76,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--force",
         action="store_true",
-        help="list runs together although their figures were taken on different text",
+        help="list runs together even if their figures were measured on different text",
     )
     options = parser.parse_args(arguments)
     if options.top is not None and options.top < 1:
@@ -104,7 +104,7 @@ def conclusions(runs: list[Results]) -> list[str]:
 
 
 def notes(runs: list[Results]) -> list[str]:
-    """What limits the comparison of the trials of several runs, in a line each."""
+    """Lines on what limits the comparison of the trials of several runs."""
     if len(runs) < 2:
         return []
     named = by_name(runs)

@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
     from raygpt.search.preparation import in_ray_tasks
 
     joined = options.tasks is None and cluster.join_running_cluster()
-    search_file = scales.choose(cluster.gpus_at_hand(), allow_cpu=True)
+    search_file = scales.choose(cluster.available_gpus(), allow_cpu=True)
     data, tokens = search_file.baseline().data, search_file.largest_budget()
     console = plain_console()
     started = time.monotonic()

@@ -62,7 +62,7 @@ def attention_pictures(run: "Run") -> "list[Pictures]":
     return [
         Pictures([figures.mean_distance_figure(distances)], ""),
         Pictures([figures.distance_histogram_figure(distances)], ""),
-        # On less width, the tokens beside a map would overlap.
+        # On a narrower page, the tokens beside a map would overlap.
         Pictures([figures.attention_map_figure(maps)], "", least_width=420 * len(maps)),
     ]
 

@@ -36,7 +36,7 @@ def find_recipe(given: Path) -> Path:
             working directory comes first.
 
     Raises:
-        UserError: it is a bare name of neither a file nor a recipe, or a link to nothing.
+        UserError: it is a bare name that is neither a file nor a recipe, or a broken link.
     """
     shipped = shipped_recipes()
     name = str(given)

@@ -142,7 +142,7 @@ def train(folder: Path, run: "TrainingRun", dataset: "Dataset", console: "Consol
     """Train from the last checkpoint, if any, to the end of the budget, and fill the run folder.
 
     Returns:
-        Whether it came to the end; otherwise Ctrl-C or SIGTERM stopped it.
+        Whether it reached the end; otherwise Ctrl-C or SIGTERM stopped it.
 
     Raises:
         UserError: the run diverged, or its micro-batch does not fit in the memory.
@@ -172,10 +172,10 @@ def train(folder: Path, run: "TrainingRun", dataset: "Dataset", console: "Consol
 def train_to_end(
     run: "TrainingRun", tables: "RunTables", event_files: "EventFiles", console: "Console"
 ) -> bool:
-    """Train under a progress bar and record every report; whether it came to the end.
+    """Train with a progress bar and record every report; returns whether it reached the end.
 
     Raises:
-        UserError: as `train`.
+        UserError: for the same reasons as `train`.
     """
     from raygpt.recipe.budget import rung_steps, steps
     from raygpt.results.files import CHECKPOINT_FOLDER
@@ -231,7 +231,7 @@ class Interrupted(Exception):
 
 
 class InterruptRequest:
-    """Whether Ctrl-C or SIGTERM has come while this was entered.
+    """Notes Ctrl-C and SIGTERM within the block.
 
     The first one only sets `requested`, so that the run can be saved between two optimizer steps. A
     second one ends the process at once, and the run can be resumed from its last checkpoint.

@@ -108,9 +108,9 @@ class Site:
     """Whether this is a running Ray cluster; otherwise Ray is started on this machine."""
     gpus: float
     needed: "Placement"
-    """What one trial takes of it."""
+    """Resources of one trial."""
     held_logs: "MemoryHandler"
-    """What Ray and Optuna log until there is a run folder."""
+    """Keeps the logs of Ray and Optuna until there is a run folder."""
 
 
 def find_hardware(options: argparse.Namespace, opened: Opened) -> Site:
@@ -119,7 +119,7 @@ def find_hardware(options: argparse.Namespace, opened: Opened) -> Site:
 
     held_logs = cluster.hold_logs()
     joined = cluster.join_running_cluster()
-    gpus = cluster.gpus_at_hand()
+    gpus = cluster.available_gpus()
     search_file = opened.at_scale(options, gpus)
     needed = cluster.placement(search_file.search, gpus)
     return Site(search_file, joined, gpus, needed, held_logs)

@@ -20,7 +20,7 @@ search: {{rungs: [1/2, 1]}}
 """
 
 
-# A shell ignores SIGINT in what it runs in the background, which the commands would inherit.
+# A shell makes its background processes ignore SIGINT, which the commands would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -12,7 +12,7 @@ def test_a_file_is_made_and_replaced(tmp_path, durable):
         assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_old_content_is_there_until_the_new_one_is_whole(tmp_path):
+def test_the_old_content_stays_until_the_new_one_is_complete(tmp_path):
     path = tmp_path / "table"
     path.write_text("old")
 
@@ -27,6 +27,6 @@ def test_the_old_content_is_there_until_the_new_one_is_whole(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_that_is_not_there_is_an_error_of_the_system(tmp_path):
+def test_a_missing_folder_raises_oserror(tmp_path):
     with pytest.raises(FileNotFoundError):
         replace_file(tmp_path / "gone" / "table", lambda partial: partial.write_text("x"))

@@ -202,7 +202,7 @@ def test_workers_are_spot_gpu_nodes(prepared):
     assert prepared["idle_timeout_minutes"] > 0
 
 
-def test_the_head_is_small_stays_and_runs_no_trial(prepared):
+def test_the_head_is_small_and_on_demand_and_runs_no_trials(prepared):
     head = prepared["available_node_types"][prepared["head_node_type"]]
     assert head["resources"] == {"CPU": 0}
     assert head["max_workers"] == 0

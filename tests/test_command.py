@@ -17,7 +17,7 @@ def shown(terminal):
     return stream.getvalue()
 
 
-def test_the_progress_bar_says_what_how_far_and_how_long():
+def test_the_progress_bar_shows_task_progress_and_time():
     for text in ("training", "25%", "3.4 bits per token", "0:00:00", "left"):
         assert text in shown(terminal=True)
 
@@ -49,7 +49,7 @@ def test_a_summary_is_the_docstring_without_its_command_line():
         ("/lib/pytest/__main__.py", "python -m raygpt.tune"),
     ],
 )
-def test_a_command_is_named_as_it_was_called(monkeypatch, program, name):
+def test_usage_shows_the_command_as_it_was_called(monkeypatch, program, name):
     monkeypatch.setattr("sys.argv", [program, "tune"])
     assert called_as("tune") == name
 

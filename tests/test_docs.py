@@ -1,4 +1,4 @@
-"""What README.md and docs/ promise: links, recipes, and the example of a text of one's own."""
+"""Checks README.md and docs/: links, recipes, and the example with one's own text."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ def anchors(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_to_files_and_headings(page):
+def test_links_point_to_existing_files_and_headings(page):
     for match in LINK.finditer(page.read_text()):
         target = match[1] or match[2]
         if "://" in target:
@@ -71,7 +71,7 @@ def test_excerpts_of_recipes_are_valid(tmp_path):
         assert load_search_file(file)
 
 
-def test_the_example_of_a_text_of_ones_own_has_documents_on_both_sides(monkeypatch, tmp_path):
+def test_the_own_text_example_has_documents_on_both_sides(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)  # its path is relative to the root of the repository
     found = load_search_file(OWN_TEXT, overrides=[f"data.cache={tmp_path}"])
     recipe = found.baseline()

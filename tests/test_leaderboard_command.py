@@ -81,14 +81,14 @@ def test_an_unknown_column(runs):
 
 
 @pytest.mark.parametrize("top", ["0", "-1", "x"])
-def test_a_top_that_is_no_number_of_trials(runs, top, capsys):
+def test_an_invalid_top_is_refused(runs, top, capsys):
     with pytest.raises(SystemExit) as error:
         main([str(runs / "lr_sched"), f"--top={top}"])
     assert error.value.code == 2
     assert "--top" in capsys.readouterr().err
 
 
-def test_a_reader_that_goes_away_is_no_error(runs):
+def test_a_closed_pipe_is_not_an_error(runs):
     child = subprocess.Popen(
         [sys.executable, "-m", "raygpt.leaderboard", str(runs / "lr_sched")],
         stdout=subprocess.PIPE,
@@ -134,7 +134,7 @@ def test_several_runs_stand_in_one_order(run_of, capsys):
     ]
 
 
-def test_runs_of_one_name_go_by_their_folders(run_of, tmp_path, capsys):
+def test_runs_with_the_same_name_are_shown_by_path(run_of, tmp_path, capsys):
     run = run_of("a", "v", "x.y", 1.5)
     other = run_of("a", "v", "x.y", 1.25, folder=tmp_path / "other")
     rows = json.loads(printed(capsys, run, other, "--format", "json"))
@@ -172,7 +172,7 @@ def test_conditions(runs, capsys):
     assert [row["trial_id"] for row in rows] == ["0001"]
 
 
-def test_a_condition_that_is_none(runs):
+def test_an_invalid_condition(runs):
     done = command(runs / "lr_sched", "--where", "weight_decay < often")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
@@ -181,7 +181,7 @@ def test_a_condition_that_is_none(runs):
     )
 
 
-def test_where_nothing_is_found_it_is_said_what_there_is(runs):
+def test_a_condition_without_matches_shows_existing_values(runs):
     wanted = ("status = complete", "bits_per_byte < 1.5", "error = x")
     options = [part for condition in wanted for part in ("--where", condition)]
     done = command(runs / "lr_sched", *options, "--format", "json")
@@ -192,14 +192,14 @@ def test_where_nothing_is_found_it_is_said_what_there_is(runs):
     )
 
 
-def test_a_watch_is_of_a_table(runs, capsys):
+def test_watch_shows_only_tables(runs, capsys):
     with pytest.raises(SystemExit) as error:
         main([str(runs / "lr_sched"), "--watch", "--format", "json"])
     assert error.value.code == 2
     assert "--watch shows a table" in capsys.readouterr().err
 
 
-def test_a_watch_of_what_has_ended_shows_it_and_ends(runs, capsys):
+def test_watching_a_finished_run_shows_it_and_ends(runs, capsys):
     _, counts, empty, *table = printed(capsys, runs / "lr_sched", "--watch").splitlines()
     assert (counts, empty) == ("3 completed", "")
     assert table == printed(capsys, runs / "lr_sched").splitlines()
@@ -218,7 +218,7 @@ def watching(run):
 
 
 def read_until(child, words):
-    """What it prints until a line has these words."""
+    """The output up to a line that has these words."""
     lines = []
     while not lines or words not in lines[-1]:
         lines.append(child.stdout.readline())

@@ -23,7 +23,7 @@ TEXTS = 7_000
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """Some 28 MB, which make four parts; the first text is short, the last one there twice."""
+    """About 28 MB in four parts; the first text is too short, the last one is there twice."""
     file = tmp_path_factory.mktemp("corpus") / "texts.jsonl"
     filling = " ".join(f"the {n}th of many houses in the old town" for n in range(100))
     texts = ["a stub", *(f"{n}: {filling}" for n in range(TEXTS)), f"{TEXTS - 1}: {filling}"]
@@ -62,7 +62,7 @@ def whole(tmp_path_factory):
     return tmp_path_factory.mktemp("whole")
 
 
-def test_it_says_what_it_made(start, corpus, whole):
+def test_the_command_describes_the_tokens(start, corpus, whole):
     output = ended(start("1G", cache=whole))
     said = dict(re.split(r"  +", line, maxsplit=1) for line in output.splitlines())
     dataset = Dataset.open(said["folder"])
@@ -91,7 +91,7 @@ def test_inspection_shows_whole_documents_of_both_splits(start):
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_it_ends_with_the_same_bytes(start, whole, tmp_path):
+def test_repeated_kills_do_not_change_the_bytes(start, whole, tmp_path):
     if not any(whole.iterdir()):
         ended(start("1G", cache=whole))
     cache = tmp_path / "cache"

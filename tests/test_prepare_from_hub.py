@@ -48,7 +48,7 @@ def hub():
 
 @pytest.fixture
 def prepare(hub, tmp_path):
-    """Runs the command on so many tasks, and says what it printed and what it made."""
+    """Runs the command with a number of tasks; returns what it printed and made."""
 
     def prepare(tasks):
         recipe = tmp_path / "wiki.yaml"
@@ -78,7 +78,7 @@ def prepare(hub, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_tokens_do_not_depend_on_tasks_or_troubles(hub, prepare, tmp_path):
+def test_the_tokens_do_not_depend_on_tasks_or_network_errors(hub, prepare, tmp_path):
     printed, steady = prepare(1)
     assert f"wikimedia/wikipedia 20231101.en@{COMMIT}" in printed
     assert "CC BY-SA" in printed

@@ -125,7 +125,7 @@ def test_names_that_cannot_be_used_are_refused(tmp_path, arguments, message):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_name_that_the_system_does_not_take_is_one_message(tmp_path):
+def test_a_folder_name_that_the_system_refuses_is_one_message(tmp_path):
     for more in ([], ["--resume"]):
         error = refusal(
             "-m", "raygpt.train", "baseline", "--runs-dir", "n" * 300, *more, folder=tmp_path
@@ -169,7 +169,7 @@ def test_an_installation_has_its_recipes_inside(tmp_path, installed):
 
 
 def test_what_pip_installs_is_the_whole_package():
-    """The folders of pyproject.toml are those that there are."""
+    """pyproject.toml lists every folder of the package."""
     tomllib = pytest.importorskip("tomllib")
     setuptools = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["setuptools"]
     folders = {path.parent for path in (CHECKOUT / "raygpt").rglob("*.py")}

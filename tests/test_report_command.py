@@ -53,12 +53,12 @@ def test_an_earlier_report_is_replaced_and_nothing_else_is(run, tmp_path, capsys
 @pytest.mark.parametrize(
     ("out", "message"), [(".", "is a folder"), ("no/report.html", "there is no folder")]
 )
-def test_places_where_no_report_can_be(run, tmp_path, out, message):
+def test_paths_where_no_report_can_be_written(run, tmp_path, out, message):
     with pytest.raises(UserError, match=message):
         main([str(run), "--out", str(tmp_path / out)])
 
 
-def test_no_run_is_one_message(tmp_path):
+def test_a_missing_run_is_one_message(tmp_path):
     command = [sys.executable, "-m", "raygpt.report", str(tmp_path / "nothing")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2

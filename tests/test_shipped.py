@@ -28,7 +28,7 @@ def test_every_file_of_the_folder_is_found_by_the_name_that_its_run_gets(here):
         assert load_search_file(path).name == name
 
 
-def test_each_is_described_by_its_question(here):
+def test_each_shipped_recipe_is_described_by_its_question(here):
     lines = describe_shipped().splitlines()
     assert [line.split()[0] for line in lines] == sorted(shipped_recipes())
     assert "  lr_sched              Which learning-rate schedule, " in describe_shipped()
@@ -55,7 +55,7 @@ def test_paths_are_left_as_they_are(here):
         assert find_recipe(Path(given)) == Path(given)
 
 
-def test_a_name_that_is_nowhere_lists_the_shipped_ones_and_names_the_nearest(here):
+def test_an_unknown_name_lists_the_shipped_recipes_and_the_nearest(here):
     message = refusal("lr_shed")
     assert 'no recipe of that name comes with raygpt; did you mean "lr_sched"? ' in message
     assert message.endswith(f"These come with raygpt:\n{describe_shipped()}")
@@ -66,6 +66,6 @@ def test_a_name_that_is_nowhere_lists_the_shipped_ones_and_names_the_nearest(her
     assert 'did you mean "tiny.yaml"?' in refusal("tiny.yml")
 
 
-def test_a_link_to_nothing_is_called_one(here):
+def test_a_broken_link_is_named(here):
     (here / "link.yaml").symlink_to("gone.yaml")
     assert refusal("link.yaml") == "link.yaml: is a link to gone.yaml, which does not exist"

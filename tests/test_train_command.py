@@ -115,10 +115,10 @@ def assert_same_run(folder, expected):
 
 
 @pytest.fixture
-def undisturbed(main, file, tmp_path):
+def uninterrupted(main, file, tmp_path):
     """The folder of a run from beginning to end."""
-    assert main(file, "--name", "undisturbed")[0] == 0
-    return tmp_path / "runs" / "undisturbed"
+    assert main(file, "--name", "uninterrupted")[0] == 0
+    return tmp_path / "runs" / "uninterrupted"
 
 
 def test_a_whole_run(main, file, tmp_path, monkeypatch):
@@ -145,13 +145,13 @@ def test_a_whole_run(main, file, tmp_path, monkeypatch):
     assert [tokens for tokens, _ in drawn(tmp_path / "runs/tiny")] == [192, 384, 480, 576, 768, 960]
 
 
-def test_rounding_and_epochs_are_said(main, file):
+def test_rounding_and_epochs_are_printed(main, file):
     _, printed = main(file, "--set", "training.tokens=30K", "--set", "training.batch_tokens=1000")
     assert "29,760 tokens: 30 steps of 992 (30,000 asked for). The corpus holds " in printed
     assert "epochs." in printed
 
 
-def test_what_is_set_is_run_and_kept(main, file, tmp_path):
+def test_overrides_are_run_and_kept(main, file, tmp_path):
     main(file, "--set", "training.tokens=480", "--set", "training.seed=5", "--runs-dir", "a/b")
     folder = tmp_path / "a/b/tiny"
     assert load_results(folder).trials.loc[0, ["tokens", "seed"]].tolist() == [480, 5]
@@ -177,7 +177,7 @@ def test_a_range_at_the_other_scale_does_not_matter(main, file):
     assert "is a search" in refusal(main, file, "--scale", "full", "--allow-cpu", "--name", "x")
 
 
-def test_full_scale_needs_a_gpu_or_insistence(main, file):
+def test_full_scale_needs_a_gpu_or_allow_cpu(main, file):
     file.write_text(file.read_text() + "mini: {training: {tokens: 480}}\n")
     message = refusal(main, file, "--scale", "full")
     assert message.startswith("--scale full needs a GPU, and there is none here: ")
@@ -188,28 +188,28 @@ def test_full_scale_needs_a_gpu_or_insistence(main, file):
     assert "in full (one run of 960 tokens" in printed
 
 
-def test_a_finished_run_is_left_as_it_is(main, file, undisturbed):
+def test_a_finished_run_is_left_as_it_is(main, file, uninterrupted):
     def content():
         return {
-            p: (p.read_bytes(), p.stat().st_mtime) for p in undisturbed.rglob("*") if p.is_file()
+            p: (p.read_bytes(), p.stat().st_mtime) for p in uninterrupted.rglob("*") if p.is_file()
         }
 
     before = content()
-    status, printed = main(file, "--name", "undisturbed", "--resume")
+    status, printed = main(file, "--name", "uninterrupted", "--resume")
     assert status == 0
-    assert printed == "Nothing to do: the run in runs/undisturbed is finished.\n"
+    assert printed == "Nothing to do: the run in runs/uninterrupted is finished.\n"
     assert content() == before
 
 
-def test_what_cannot_be_resumed(main, file, undisturbed):
+def test_runs_that_cannot_be_resumed(main, file, uninterrupted):
     assert "there is no run in runs/tiny" in refusal(main, file, "--resume")
-    again = (file, "--name", "undisturbed", "--resume")
+    again = (file, "--name", "uninterrupted", "--resume")
     assert "training.seed was 0 and is 1" in refusal(main, *again, "--set", "training.seed=1")
-    (undisturbed / files.STUDY).write_bytes(b"")
+    (uninterrupted / files.STUDY).write_bytes(b"")
     assert "python -m raygpt.tune" in refusal(main, *again)
 
 
-def test_a_name_that_is_no_name(main, file, capsys):
+def test_an_invalid_name(main, file, capsys):
     for name in ("a/b", "../x", "", "-x"):
         with pytest.raises(SystemExit) as error:
             main(file, f"--name={name}")
@@ -222,8 +222,8 @@ def test_a_name_that_is_no_name(main, file, capsys):
     [(signal.SIGINT, [0, 1, 4, 6, 9]), (signal.SIGTERM, [6])],
     ids=["INT", "TERM"],
 )
-def test_interrupted_at_any_step_it_goes_on_bit_for_bit(
-    main, file, undisturbed, tmp_path, monkeypatch, number, steps
+def test_a_run_interrupted_at_any_step_resumes_identically(
+    main, file, uninterrupted, tmp_path, monkeypatch, number, steps
 ):
     train_step = TrainingRun.train_step
     for step in steps:
@@ -246,11 +246,11 @@ def test_interrupted_at_any_step_it_goes_on_bit_for_bit(
             assert (row["status"], row["checkpoint_tokens"]) == ("running", (step + 1) * 96)
             monkeypatch.setattr(TrainingRun, "train_step", train_step)
             assert main(file, "--name", f"at-{step}", "--resume")[0] == 0
-        assert_same_run(folder, undisturbed)
+        assert_same_run(folder, uninterrupted)
 
 
-def test_a_second_ctrl_c_stops_at_once_and_the_last_checkpoint_will_do(
-    main, file, undisturbed, tmp_path, monkeypatch
+def test_a_second_ctrl_c_stops_at_once_and_the_last_checkpoint_is_used(
+    main, file, uninterrupted, tmp_path, monkeypatch
 ):
     train_step = TrainingRun.train_step
 
@@ -266,7 +266,7 @@ def test_a_second_ctrl_c_stops_at_once_and_the_last_checkpoint_will_do(
     monkeypatch.setattr(TrainingRun, "train_step", train_step)
     assert load_results(tmp_path / "runs/tiny").trials.loc[0, "checkpoint_tokens"] == 480
     assert main(file, "--resume")[0] == 0
-    assert_same_run(tmp_path / "runs/tiny", undisturbed)
+    assert_same_run(tmp_path / "runs/tiny", uninterrupted)
 
 
 def test_a_run_that_diverges(main, file, tmp_path):
@@ -309,7 +309,7 @@ def read_reports(process, wanted):
 
 
 @pytest.mark.slow
-def test_ctrl_c_and_a_kill_leave_the_run_bit_for_bit(main, file, tmp_path):
+def test_a_run_resumes_identically_after_ctrl_c_and_a_kill(main, file, tmp_path):
     length = ("--set", "training.tokens=30K", "--set", "training.report_every=1/20")
     folder = tmp_path / "runs/tiny"
     process = command(file, *length)
@@ -330,8 +330,8 @@ def test_ctrl_c_and_a_kill_leave_the_run_bit_for_bit(main, file, tmp_path):
     assert list(load_results(folder).trials["status"]) == ["running"]
 
     assert main(file, *length, "--resume")[0] == 0
-    assert main(file, *length, "--name", "undisturbed")[0] == 0
-    assert_same_run(folder, tmp_path / "runs/undisturbed")
+    assert main(file, *length, "--name", "uninterrupted")[0] == 0
+    assert_same_run(folder, tmp_path / "runs/uninterrupted")
 
 
 def test_every_bad_input_is_one_message(file, tmp_path):

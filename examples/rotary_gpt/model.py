@@ -17,13 +17,13 @@ class Settings(Model):
     """The section `model` of a recipe: raygpt's own keys (d_model, n_layers, …) and these."""
 
     rotary_base: Number = Field(
-        10_000, gt=1, description="Tokens in which the slowest rotation turns by a radian or so."
+        10_000, gt=1, description="Tokens in which the slowest pair turns by about one radian."
     )
-    mlp_ratio: Number = Field(4.0, gt=0, description="Width of the MLP in widths of the model.")
+    mlp_ratio: Number = Field(4.0, gt=0, description="Width of the MLP, as a multiple of d_model.")
 
     @model_validator(mode="after")
     def _heads_have_pairs(self):
-        # Says before a search starts which values exclude each other.
+        # The ranges of a search are checked with this before it starts.
         if self.d_model % (2 * self.n_heads):
             raise ValueError(
                 f"d_model {self.d_model} is not divisible by twice n_heads {self.n_heads}: rotary "
@@ -91,7 +91,7 @@ class Block(nn.Module):
 class RotaryGPT(nn.Module):
     """Maps ids of shape (batch, time) to logits of shape (batch, time, vocabulary)."""
 
-    Settings = Settings  # what raygpt checks the recipe's section `model` with
+    Settings = Settings  # raygpt checks the recipe's section `model` with it
 
     def __init__(self, settings: Settings, vocab_size: int, context: int):
         super().__init__()
@@ -101,7 +101,7 @@ class RotaryGPT(nn.Module):
         # Weights are drawn from torch's generator, which raygpt has seeded with training.seed.
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
-                # What is added to the residual stream is smaller the more blocks add to it.
+                # The more layers add to the residual stream, the smaller they start.
                 depth = 2 * settings.n_layers if name.endswith("_out.weight") else 1
                 nn.init.normal_(parameter, std=0.02 / depth**0.5)
 

@@ -1,1 +1,1 @@
-"""What a run comes to: pictures, as plotly figures, of its tables and models, and a report."""
+"""Plotly figures of a run's tables and models, and the HTML report."""

@@ -10,7 +10,7 @@ dropout. Layers and heads are counted from 0.
     maps = attention_maps(model, dataset.tokenizer, "The cat sat on the mat.")
     maps.frame().query("layer == 0 and head == 1")
 
-A model is analysed by its `queries_and_keys`, `context` and `vocab_size`, which raygpt's own GPT
+The analysis uses a model's `queries_and_keys`, `context` and `vocab_size`, which raygpt's own GPT
 has. Shapes in names: B sequences, T tokens of each, H heads, D the width of a head, Q and K the
 positions of queries and keys.
 """
@@ -40,7 +40,7 @@ class AttentionDistances:
     """
 
     heads: pd.DataFrame
-    """A row a head:
+    """A row per head:
 
     | column | meaning |
     |---|---|
@@ -53,7 +53,7 @@ class AttentionDistances:
     """
 
     histogram: pd.DataFrame
-    """A row a head and bin; the bins are 0, 1, 2–3, 4–7, … up to context - 1:
+    """A row per head and bin; the bins are 0, 1, 2–3, 4–7, … up to context - 1:
 
     | column | meaning |
     |---|---|
@@ -112,7 +112,7 @@ def attention_distances(
 
     Args:
         model: on any device; its mode is restored afterwards.
-        windows: of the model's context, as `raygpt.data.batches.validation_windows` makes them.
+        windows: as long as the model's context, from `raygpt.data.batches.validation_windows`.
         n_windows: number of windows to measure on; all if there are fewer.
         queries_at_once: positions whose weights are in memory at once, of one layer and window:
             n_heads * queries_at_once * context numbers. It changes speed and memory only; a
@@ -147,7 +147,7 @@ def attention_maps(model: nn.Module, tokenizer: Tokenizer, text: str) -> Attenti
 
     Args:
         model: on any device; its mode is restored afterwards.
-        tokenizer: of the data that the model was trained on.
+        tokenizer: the tokenizer of the data that the model was trained on.
         text: at most as many tokens as the model's context.
 
     Raises:
@@ -202,7 +202,7 @@ def _refuse_other_models(model: nn.Module) -> None:
 
 @contextlib.contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Turn dropout and gradients off for a while."""
+    """Turn dropout and gradients off within the block."""
     was_training = model.training
     model.eval()
     try:

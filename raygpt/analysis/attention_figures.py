@@ -1,4 +1,4 @@
-"""Attention as plotly figures, a panel a model, side by side.
+"""Plotly figures of attention, with one panel per model, side by side.
 
 Models are given by name, as in `{"best 0008": …, "baseline 0000": …}`, and may differ in their
 layers and heads. Colours come from the figure's template:

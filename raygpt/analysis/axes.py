@@ -12,7 +12,7 @@ from raygpt.recipe.ranges import Choice, LogUniform, Range
 from raygpt.results.leaderboard import format_value
 
 TICKS = (1, 2, 5)
-"""Ticks in each power of ten on a logarithmic axis over few of them; over many, only the first."""
+"""Ticks in each power of ten of a logarithmic axis; a long axis has only the first of them."""
 
 
 @dataclass(frozen=True)

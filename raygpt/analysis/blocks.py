@@ -66,7 +66,7 @@ class Pictures:
     figures: Sequence[Figure]
     caption: str
     least_width: int = 0
-    """In pixels; on a narrower page the figure scrolls inside it."""
+    """Least width in pixels; on a narrower page the figure scrolls."""
     kind = "pictures"
 
 

@@ -27,9 +27,9 @@ class TrialAttention:
     """What the heads of one trial's model attend to."""
 
     distances: AttentionDistances
-    """On the validation set."""
+    """How far back they attend on the validation set."""
     maps: AttentionMaps
-    """In a text."""
+    """Their weights in one text."""
 
 
 def compare_attention(
@@ -41,9 +41,9 @@ def compare_attention(
     trial; a trial without a checkpoint is left out. Computes on the GPU if there is one.
 
     Args:
-        results: of a run, finished or not.
-        dataset: of the run's tokenizer; the run's own if left out, prepared again if the cache no
-            longer has it.
+        results: results of a run, finished or not.
+        dataset: a dataset with the run's tokenizer; by default the run's own, which is prepared
+            again if the cache no longer has it.
         text: at most as many tokens as the context; by default the first words of the first
             document of the validation set.
         n_windows: number of windows of the validation set to measure on.
@@ -107,7 +107,7 @@ def excerpt(dataset: Dataset, most_tokens: int) -> str:
     document = next(dataset.documents("validation"))
     # The cut may have split a character.
     text = dataset.tokenizer.decode(document[:most_tokens]).rstrip("\ufffd")
-    # Without the text after it, the end may take more tokens.
+    # Cut off from the text after it, the end may take more tokens.
     while len(dataset.tokenizer.encode(text)) > most_tokens:
         text = text[:-1]
     return text

@@ -12,7 +12,7 @@ def confirmed_means(results: Results) -> go.Figure:
     """A row for each configuration: mean, 95% interval and single scores of its further runs.
 
     Args:
-        results: of a search that was confirmed.
+        results: results of a search that was confirmed.
 
     Raises:
         UserError: the search was not confirmed, or no further run is completed.

@@ -19,7 +19,7 @@ FEWEST = 4
 REACH = 1.5
 """Distance from a trial, in kernel widths, up to which the surface is drawn."""
 MANY = 60
-"""From this number on, points are drawn small."""
+"""From this number of points on, they are drawn small."""
 COLOURSCALE = "Viridis_r"
 
 
@@ -29,7 +29,7 @@ def contour(results: Results, ranges: Mapping[str, Range], x: str, y: str) -> go
     The surface is the local mean of the trials at the largest budget reached, weighted by a normal
     kernel (E. Nadaraya, On Estimating Regression, 1964) of Scott's width in each direction, the
     standard deviation times n^(-1/6). A mean cannot show a minimum that no trial has reached. The
-    other values are those of each trial. Points have the colour of their own figure.
+    other searched values differ from trial to trial. Points have the colours of their own figures.
 
     Crosses are trials that were stopped, diverged or failed. They have no comparable figure, but
     suggest that the region is bad. So the surface is blank where their density is at least twice
@@ -37,7 +37,7 @@ def contour(results: Results, ranges: Mapping[str, Range], x: str, y: str) -> go
     REACH widths.
 
     Args:
-        results: of a search.
+        results: results of a search.
         ranges: the searched ranges, by dotted name.
         x: dotted name of the value on the horizontal axis.
         y: dotted name of the value on the vertical axis.

@@ -30,7 +30,7 @@ def learning_curves(results: Results, trials: Iterable[str] | None = None) -> go
     cooldown began. Runs that confirm a trial have no cooldowns, so only their end is a point.
 
     Args:
-        results: of a run.
+        results: results of a run.
         trials: trial_ids to show. If left out, all are shown, but runs that confirm a trial only
             after a click on their name in the legend.
     """
@@ -116,7 +116,7 @@ def _stretches(reports: pd.DataFrame) -> Iterator[tuple[bool, pd.DataFrame]]:
     """The reports outside cooldowns, then those of each cooldown from where it began.
 
     Args:
-        reports: of one trial, in the order in which they were made.
+        reports: reports of one trial, in the order in which they were made.
 
     Yields:
         Whether it is a cooldown, and its reports.

@@ -49,7 +49,7 @@ def groups(results: Results) -> pd.Series:
 def judged(results: Results) -> pd.DataFrame:
     """The search's trials whose figures compare: at the largest budget that any has reached.
 
-    Diverged and failed trials are left out, whatever they had reached before.
+    Diverged and failed trials are left out, even if they had reached it before.
     """
     trials = results.trials
     sound = trials["confirms"].isna() & ~trials["status"].isin(["diverged", "failed"])
@@ -76,7 +76,7 @@ def hover_texts(results: Results, names: Iterable[str] | None = None) -> dict[st
     """The hover text of each trial, by trial_id: its name, group, figure and values.
 
     Args:
-        results: of a run.
+        results: results of a run.
         names: dotted names of the values to show; all searched ones if left out.
     """
     names = results.searched if names is None else list(names)

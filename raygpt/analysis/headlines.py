@@ -1,4 +1,4 @@
-"""What the top of a report says of a run: its state, the winner, and whether it has ended."""
+"""The top of a report: the run's state, the winner, and whether the run has ended."""
 
 from collections import Counter
 

@@ -184,7 +184,7 @@ class _Study:
             )
 
     def importances(self, places: np.ndarray, best_share: float) -> np.ndarray:
-        """Every hyperparameter's importance, given the trials' ranks; infinite leaves one out."""
+        """Every hyperparameter's importance, given the trials' ranks (infinite: left out)."""
         from optuna.importance import PedAnovaImportanceEvaluator
 
         with _quiet():

@@ -13,7 +13,7 @@ from raygpt.analysis.run import Run
 from raygpt.analysis.sections import sections
 
 MARK = "<!-- A report of raygpt -->"
-"""In the first line of every report."""
+"""The first line of every report."""
 
 
 def render_report(run: Run, attention: Sequence[Pictures] = ()) -> str:

@@ -17,7 +17,7 @@ def parallel_coordinates(results: Results, ranges: Mapping[str, Range]) -> go.Fi
     see only the trials there. `customdata` has the hover text of each line.
 
     Args:
-        results: of a search; trials without a result are left out.
+        results: results of a search; trials without a result are left out.
         ranges: the searched ranges, by dotted name.
     """
     trials = ranked(results.trials)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Run(Results):
-    """`Results` with plotly figures of them, to show or to change.
+    """`Results` with methods that make plotly figures of them.
 
     `trials`, `history`, `best` and `conclusions` are those of `Results`. Names of searched values
     may be given without their section: "hold" for "training.hold". A notebook shows a figure that

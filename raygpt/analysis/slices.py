@@ -23,7 +23,7 @@ def slices(
     edge show which values they had.
 
     Args:
-        results: of a search.
+        results: results of a search.
         ranges: the searched ranges, by dotted name.
         names: dotted names of the values to show; all if left out.
     """

@@ -20,7 +20,7 @@ DIGEST_TYPE = np.dtype("<u8")
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer"
 MOST_MAPPED = 256
-"""Files that a process maps at once: each takes one of its file descriptors, often 1,024."""
+"""Most files that a process maps at once: each takes a file descriptor, often one of 1,024."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class Dataset:
             start += int(ends[-1]) + 1
 
     def fingerprints(self, validation_tokens: int, context: int) -> dict[str, Any]:
-        """What figures on this data must share to be compared, as columns of the trials' table.
+        """The properties that comparable figures share, as columns of the trials' table.
 
         Args:
             validation_tokens: tokens of the validation set, if there are as many.
@@ -171,8 +171,8 @@ class Dataset:
         Returns:
             data: the fingerprint of everything that decides the tokens.
             validation_set: the fingerprint of the validation set's text.
-            context: as given.
-            scored_tokens, scored_bytes: what an evaluation sums over, see
+            context: the argument.
+            scored_tokens, scored_bytes: the sums of an evaluation, see
                 `training.evaluation.Evaluation`.
         """
         text = self.validation.read(0, min(validation_tokens, len(self.validation)))

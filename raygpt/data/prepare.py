@@ -1,4 +1,4 @@
-"""From a recipe's data section to the tokens for training and validation."""
+"""Makes the tokens for training and validation from a recipe's section `data`."""
 
 import os
 from pathlib import Path
@@ -24,7 +24,7 @@ from raygpt.recipe.corpora import is_uri
 from raygpt.recipe.sections import Data
 
 SENT_TOGETHER = 16
-"""Shards after which they are sent to a store."""
+"""Number of new shards that are sent to a store together."""
 
 
 def default_cache() -> Path:
@@ -52,9 +52,8 @@ def prepare(
         spread: runs the work; on all cores of this machine if left out.
 
     Raises:
-        UserError: for a corpus that is absent or cannot be read, a cache that cannot be
-            written, and a corpus that leaves a split without a document or with less than one
-            window of the context.
+        UserError: the corpus is absent or cannot be read, the cache cannot be written, or the
+            corpus leaves a split without a document or with less than one window of the context.
     """
     corpus = open_corpus(data.corpus, data.text_column)
     identified = identity(corpus, data.tokenizer, data.validation_fraction, data.min_document_bytes)
@@ -109,7 +108,7 @@ def _fill(
         shards.fetch(store, *wanted)
     shards.make_tokenizer(corpus)
     if store:
-        shards.send(store)  # so that a store that refuses is noticed before the long part
+        shards.send(store)  # first, so that a store that refuses is noticed before the long work
     if damaged := shards.damaged(*wanted):
         shards.mend(corpus, spread, damaged)
     if not holds(shards.manifest, *wanted):

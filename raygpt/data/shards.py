@@ -204,7 +204,7 @@ class Shards:
             spread: runs the work.
             damaged: the numbers of the shards.
         """
-        # No further, as reading a corpus to its end may take long.
+        # Only as far as needed, because reading a corpus to its end may take long.
         parts = itertools.islice(enumerate(corpus.parts()), max(damaged) + 1)
         mended = set()
         for number, part in self._tokenised(spread, (p for p in parts if p[0] in damaged)):
@@ -303,7 +303,7 @@ class Shards:
                 yield text
             if size >= BPE_TRAINING_BYTES:
                 return
-        # So that the message is not only that the tokenizer had too little text.
+        # Otherwise the message would only be that the tokenizer had too little text.
         survey.check()
 
     def _write_shard(self, number: int, part: TokenisedPart) -> None:
@@ -379,7 +379,7 @@ def _numbered(
 
 
 def manifest_in(source: Source) -> Manifest | None:
-    """The manifest at a source; None if there is none, or none that can be parsed."""
+    """The manifest at a source; None if it is absent or cannot be parsed."""
     content = source.read(MANIFEST)
     try:
         return content and legible_manifest(content)
@@ -388,7 +388,7 @@ def manifest_in(source: Source) -> Manifest | None:
 
 
 def _extent(manifest: Manifest | None) -> tuple[int, bool]:
-    """A key by which manifests of the same folder compare: more shards are more."""
+    """A key that orders manifests of the same folder by their number of shards."""
     return (len(manifest["shards"]), manifest["exhausted"]) if manifest else (-1, False)
 
 

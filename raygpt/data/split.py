@@ -1,7 +1,7 @@
-"""How a corpus is split into a training and a validation set, and what to say where that fails.
+"""How a corpus is split into a training and a validation set, with messages for when that fails.
 
-A digest of its text decides on which side a document is. So of a small corpus one side may get
-nothing, or much more than its share.
+A digest of a document's text decides on which side it is. In a small corpus one side may therefore
+get nothing, or much more than its share.
 """
 
 import math
@@ -20,7 +20,7 @@ MOST_DOCUMENTS = 100_000
 
 
 class Survey:
-    """The documents of a corpus, until one of each side is found."""
+    """Records documents of a corpus until each side of the split has one."""
 
     def __init__(self, corpus: Corpus, fraction: float, least_bytes: int):
         self._corpus = corpus
@@ -129,7 +129,7 @@ def _short_number(low: float, high: float, near: float) -> float:
 
 
 def describe_share(dataset: Dataset) -> str | None:
-    """A sentence where the held-out share of the text is far from what was asked for."""
+    """A sentence if the held-out share of the text is far from the wanted one, else None."""
     wanted = dataset.manifest["validation_fraction"]
     sizes = [dataset.count(split, "bytes") for split in SPLITS]
     share = sizes[1] / sum(sizes)

@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 Spread = Callable[[Callable[[Item], Result], Iterable[Item]], Iterator[Result]]
 """Calls a function for each item in some process, and yields the results in the items' order.
 
-Function and items can be pickled. A few more items are taken than results were yielded.
+Function and items can be pickled. It takes only a few more items than it has yielded results.
 """
 
 
@@ -58,9 +58,9 @@ def in_processes(tasks: int | None = None) -> Spread:
 
 
 def ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
-    """The items, each yielded once `count` more have been taken or there are no more.
+    """The items, taken up to `count` items ahead of the one that is yielded.
 
-    If taking an item fails, the error is raised after the items that were taken.
+    If taking an item fails, the items already taken are yielded before the error is raised.
     """
     waiting: deque[Item] = deque()
     try:

@@ -1,4 +1,4 @@
-"""Tokenising one part of a corpus, in whatever process has a free core."""
+"""Tokenises one part of a corpus, in any process that has a free core."""
 
 import hashlib
 import re

@@ -24,15 +24,15 @@ THEIR_NAMES = {
 """transformers' names of a block's layers."""
 
 TOLERANCE = 1e-3
-"""Largest difference of a logit, relative to their spread, that rounding explains."""
+"""Largest difference of a logit, relative to the logits' spread, that rounding explains."""
 
 
 def to_transformers(model: nn.Module, recipe: ModelRecipe, tokenizer: Tokenizer) -> GPT2LMHeadModel:
     """The same model in transformers, in float32; without the rows that pad the vocabulary.
 
     Args:
-        model: on the CPU, in evaluation mode.
-        recipe: of the model.
+        model: the trained model, on the CPU, in evaluation mode.
+        recipe: the section `model` of its recipe.
         tokenizer: the model's.
 
     Raises:
@@ -111,7 +111,7 @@ def tokenizer_to_transformers(folder: Path, context: int) -> PreTrainedTokenizer
     Unlike raygpt's it reads "<|endoftext|>" in a text as the end of a document.
 
     Args:
-        folder: with vocab.json and merges.txt.
+        folder: has vocab.json and merges.txt.
         context: the longest sequence that the model takes, in tokens.
     """
     files = (str(folder / name) for name in (VOCABULARY_FILE, MERGES_FILE))

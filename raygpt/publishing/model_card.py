@@ -59,7 +59,7 @@ def model_card(name: str, model: TrainedModel, found: FoundCheckpoint) -> str:
     """The text of the card, in Markdown.
 
     Args:
-        name: of the exported model.
+        name: name of the exported model.
         model: the exported model.
         found: its checkpoint.
     """

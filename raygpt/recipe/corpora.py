@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass
 
 FILE_KINDS = ("dump", "jsonl")
-"""Corpora that are files of the user's."""
+"""Kinds of corpora that are the user's own files."""
 
 NAMES = ("sample", "wikipedia", "hub:OWNER/NAME", *(f"{kind}:PATH" for kind in FILE_KINDS))
 """How each kind is written, for messages."""
@@ -34,7 +34,7 @@ _PATTERNS = (
 
 @dataclass(frozen=True)
 class CorpusName:
-    """A corpus name in its parts; those that the name leaves out, or its kind lacks, are None."""
+    """The parts of a corpus name; a part that it does not have is None."""
 
     kind: str
     """sample, wikipedia, hub, or one of FILE_KINDS."""

@@ -1,8 +1,8 @@
 """The settings by their dotted names: `training.weight_decay` is a field of `Training`.
 
-Which settings there are depends on the model: one of the user's own may declare keys beside those
-of raygpt's GPT. `Schema` holds the settings for one model; the constants and functions of this
-module without one are those of raygpt's GPT.
+The settings depend on the model: a model of the user's own may declare further keys. `Schema` holds
+the settings for one model; this module's constants, `read_value`, `read_field_range` and
+`start_value` are for raygpt's GPT.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Schema:
     def read_value(self, key: str, given: Any) -> Any:
         """The value of one setting, converted to its field's type.
 
-        Raises RecipeError if it cannot be that.
+        Raises RecipeError if it cannot be converted.
         """
         if key not in self._adapters:
             self._adapters[key] = TypeAdapter(self.fields[key].rebuild_annotation())
@@ -109,7 +109,7 @@ class Schema:
     def read_range(self, key: str, given: Mapping[str, Any]) -> Range:
         """The range of one setting; the values of a choice are converted to its field's type.
 
-        Raises RecipeError if it is no range, or reaches values that the setting cannot have.
+        Raises RecipeError if it is not a range, or contains values that the setting cannot have.
         """
         if key not in self.searchable:
             raise RecipeError(
@@ -175,7 +175,7 @@ def flattened(recipe: Recipe) -> dict[str, Any]:
 
 
 def full_name(name: str, names: Iterable[str]) -> str | None:
-    """Which of these names is meant: the same, or else the first with the same last part.
+    """The one of these names that is meant: an equal one, or the first with the same last part.
 
     So the section may be left out or be wrong: hold and model.hold both mean training.hold.
     """

@@ -18,8 +18,8 @@ def recipe_to_json(recipe: Recipe, with_source: bool = False) -> str:
 
     Args:
         recipe: without ranges.
-        with_source: whether the text of an own model's file is in it, so that it can be read where
-            that file is not.
+        with_source: whether to include the text of an own model's file, so that the recipe can be
+            read without that file.
     """
     own = recipe.model.own
     if own is None:
@@ -37,8 +37,8 @@ def read_recipe_json(text: str, own: OwnModel | None = None) -> Recipe:
         own: the recipe's own model, where its file may not be on this machine.
 
     Raises:
-        UserError: the file of its own model is not there, or is another one than it was.
-        ValueError: it is no recipe.
+        UserError: the file of its own model is missing or has changed.
+        ValueError: the text is not a recipe.
     """
     settings = json.loads(text)
     stored = settings.pop(OWN_MODEL, None) if isinstance(settings, dict) else None

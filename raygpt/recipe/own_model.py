@@ -1,7 +1,7 @@
 """A model of the user's own, named in a recipe as `model.module: my_model.py:MyGPT`.
 
-The file's text is what identifies it, so a run goes on with the text that it began with: a run
-folder keeps a copy, checkpoints carry it, and trials on other machines get it from the driver.
+The file's text identifies the model, so a run continues with the text that it began with: a run
+folder keeps a copy, checkpoints contain it, and trials on other machines get it from the driver.
 docs/own_model.md says what the class must do.
 """
 
@@ -31,7 +31,7 @@ COPY = "model.module.py"
 
 @dataclass(frozen=True)
 class OwnModel:
-    """A model class by its file's text; picklable, also to where the file is not."""
+    """A model class, defined by its file's text; unpickling it does not need the file."""
 
     module: str
     """FILE.py:CLASS, as a recipe has it."""
@@ -128,8 +128,8 @@ def _load(own: OwnModel) -> tuple[type[nn.Module], type[Model]]:
 
 def _run(own: OwnModel) -> ModuleType:
     """Run the file, as a module."""
-    # torch.compile, dataclasses and pydantic look a class's module up by its name, so it is made
-    # known, by a name that no other module has.
+    # torch.compile, dataclasses and pydantic look a class's module up by its name, so it is
+    # registered, under a name that no other module has.
     identity = hashlib.sha256(f"{own.module} {own.digest}".encode()).hexdigest()
     module = ModuleType(f"raygpt_model_{identity[:16]}")
     module.__file__ = own.path
@@ -168,7 +168,7 @@ def _class_in(module: ModuleType, own: OwnModel) -> type[nn.Module]:
     hint = allowed(own.class_name, models) if models else "it has no torch.nn.Module at all"
     if found is None:
         raise RecipeError(f"{own.path} has no class {own.class_name}", hint)
-    raise RecipeError(f"{own.class_name} of {own.path} is no torch.nn.Module", hint)
+    raise RecipeError(f"{own.class_name} of {own.path} is not a torch.nn.Module", hint)
 
 
 def _section(model_class: type[nn.Module], own: OwnModel) -> type[Model]:
@@ -176,7 +176,7 @@ def _section(model_class: type[nn.Module], own: OwnModel) -> type[Model]:
     declared = getattr(model_class, "Settings", Model)
     place = f"{own.class_name}.Settings of {own.path}"
     if not (isinstance(declared, type) and issubclass(declared, Model)):
-        raise RecipeError(f"{place} is no subclass of raygpt.recipe.Model")
+        raise RecipeError(f"{place} is not a subclass of raygpt.recipe.Model")
     ancestors = declared.__mro__[: declared.__mro__.index(Model)]
     names = {name for ancestor in ancestors for name in inspect.get_annotations(ancestor)}
     names |= {name for ancestor in ancestors for name in vars(ancestor)}
@@ -200,7 +200,7 @@ def _section(model_class: type[nn.Module], own: OwnModel) -> type[Model]:
         model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
         def __reduce__(self) -> tuple:
-            # By its file's text: the process that it goes to may not have loaded it.
+            # Pickled by its file's text, because the other process may not have loaded it.
             return _settings_again, (self.own, dict(self))
 
     Settings.own = own

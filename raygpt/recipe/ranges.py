@@ -4,14 +4,14 @@ Every range has
 
 - `suggest(trial, name)`: a value proposed through any object with Optuna's `suggest_*` methods;
   Optuna is not imported.
-- `grid_point(value)`: the value that a trial gets for what a sampler proposed. On a range with a
+- `grid_point(value)`: the value that a trial gets if a sampler proposes `value`. On a range with a
   step it is the exact decimal; on a continuous one it has four significant digits. So a value that
-  is read in a table and pasted into a recipe gives the same run.
+  is copied from a table into a recipe gives the same run.
 - `start`: the first value tried, None where the recipe does not say; `middle`: a value to start
   from if nothing better is known.
 - `extremes()`: the values at which a recipe is checked; `contains(value)`.
 
-Every class raises RecipeError when made with bounds that make no range, or with a start outside.
+Every class raises RecipeError if its bounds are invalid, or its start is outside of them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SIGNIFICANT_DIGITS = 4
 """Digits of a value of a continuous range."""
 
 LEAST_POINTS = 100
-"""Least number of values of a continuous range; a narrow one has more digits for it."""
+"""Least number of values of a continuous range; values of a narrow one have more digits."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class Int:
         return self.grid_point(proposed)
 
     def extremes(self) -> tuple[int, ...]:
-        """Every value of a small grid; of a larger one its two ends."""
+        """Every value of a small grid; the two ends of a larger one."""
         values = range(self.low, self.high + 1, self.step)
         # Not len(values), which overflows on bounds far apart.
         small = (self.high - self.low) // self.step < SMALL_GRID
@@ -204,7 +204,7 @@ class Choice:
 
     def grid_point(self, value: Any) -> Any:
         """The value of the choice that equals this one. RecipeError if there is none."""
-        # True == 1 in Python, but `compile: 1` is not a choice anyone wrote.
+        # True == 1 in Python, but in a recipe 1 is not the choice `true`.
         for own in self.values:
             if own == value and isinstance(own, bool) == isinstance(value, bool):
                 return own
@@ -241,11 +241,11 @@ OPTIONS = {
 def read_range(
     given: Mapping[str, Any], read_choice: Callable[[Any], Any] = lambda value: value
 ) -> Range:
-    """The range that a mapping such as `{uniform: [0.0, 0.2], step: 0.05}` says.
+    """The range that a mapping such as `{uniform: [0.0, 0.2], step: 0.05}` describes.
 
     Args:
         given: the mapping.
-        read_choice: makes of each value of a choice what the setting has of it.
+        read_choice: converts each value of a choice to the setting's type.
     """
     kinds = [key for key in given if key in OPTIONS]
     if not kinds:

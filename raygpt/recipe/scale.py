@@ -16,7 +16,7 @@ class Scales:
     An override may be impossible at one scale only. It is an error if that scale is run.
 
     Args:
-        path: of the file.
+        path: path of the file.
         overrides: texts `KEY=VALUE`.
         asked: "full", "mini", or "auto", which is the mini scale on machines without a GPU.
 
@@ -87,7 +87,7 @@ class Scales:
         """What runs, and how to run the other scale.
 
         Args:
-            search_file: at the scale that runs.
+            search_file: the file at the scale that runs.
             gpus: number of GPUs available.
             trials: the number of runs, in words.
         """

@@ -12,7 +12,7 @@ from raygpt.recipe.sections import Model, UncheckedRecipe
 
 
 class Recipe(UncheckedRecipe):
-    """Everything that one training run depends on, and how a search over it would go.
+    """Everything that one training run depends on, and the settings of a search over it.
 
     Raises:
         pydantic.ValidationError: a setting is invalid, or settings contradict each other.

@@ -57,7 +57,7 @@ class SearchFile:
 
     @property
     def schema(self) -> Schema:
-        """The settings that there are, with those of the model."""
+        """All settings that the file may have, including the model's own."""
         return schema_of(self.own.settings if self.own else Model)
 
     @property
@@ -79,7 +79,9 @@ class SearchFile:
         read = {}
         for key, value in values.items():
             if key not in self.ranges:
-                problems.append(f"{key}: is no range of {self.name}; {allowed(key, self.ranges)}")
+                problems.append(
+                    f"{key}: is not a range of {self.name}; {allowed(key, self.ranges)}"
+                )
                 continue
             try:
                 # Tables and arrays hold numpy scalars; item() converts them to Python's.
@@ -193,7 +195,7 @@ def _own_model(setting: Setting | None, path: Path) -> OwnModel | None:
             return None
         copy = path.parent / COPY
         own = OwnModel.read(module, copy if copy.is_file() else None)
-        own.settings  # noqa: B018 (an error of its file is said here, with the place)
+        own.settings  # noqa: B018 (raises the errors of its file)
         return own
     except RecipeError as error:
         raise RecipeError(setting.problem(error)) from None

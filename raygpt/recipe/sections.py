@@ -66,7 +66,7 @@ def _absolute(value: str) -> str:
 def _module(value: str) -> str:
     match = re.fullmatch(r"(.*\S.*\.py):([^\W\d]\w*)", value)
     if not match:
-        raise RecipeError("names no class in a file", "write it like my_model.py:MyGPT")
+        raise RecipeError("does not name a class in a file", "write it like my_model.py:MyGPT")
     return f"{_absolute(match[1])}:{match[2]}"
 
 
@@ -109,7 +109,7 @@ def _confirm(value: Any) -> Any:
         raise RecipeError("must hold keys of its own", hint)
     for name in value if isinstance(value, Mapping) else ():
         if name not in Confirm.model_fields:
-            raise RecipeError(f'"{name}" is no key of it', allowed(name, Confirm.model_fields))
+            raise RecipeError(f'has no key "{name}"', allowed(name, Confirm.model_fields))
     return value
 
 
@@ -352,7 +352,7 @@ class UncheckedRecipe(Section):
     """
 
     name: Annotated[Text, AfterValidator(_name)] = Field(
-        description="Name of the run; a file without one is named after itself."
+        description="Name of the run; by default, that of the file."
     )
     data: Data = Data()
     model: Model = Model()

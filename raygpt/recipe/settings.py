@@ -15,7 +15,7 @@ from raygpt.recipe.sections import split_betas
 from raygpt.recipe.yaml_source import Entry, read_yaml
 
 BETAS = "training.betas"
-"""What beta1 and beta2 are in older recipes."""
+"""Older recipes have this in place of beta1 and beta2."""
 MODULE = "model.module"
 
 _TOP_KEYS = ("name", *SECTIONS, "mini")
@@ -76,7 +76,7 @@ def read_overrides(overrides: Iterable[str]) -> tuple[Settings, list[str]]:
 
 
 def module_setting(root: Entry, path: Path, overrides: Settings) -> Setting | None:
-    """Where a recipe says which model it is for, which decides what keys there are."""
+    """The setting that names the user's own model, on which the allowed keys depend."""
     if MODULE in overrides:
         return overrides[MODULE]
     model = root.value.get("model")
@@ -175,7 +175,7 @@ def _collected(
 
 
 def _add_betas(settings: Settings, betas: Setting, problems: list[str]) -> None:
-    """Make beta1 and beta2 of the list `betas` that recipes had before."""
+    """Split the list `betas`, which older recipes have, into beta1 and beta2."""
     try:
         if "training.beta1" in settings or "training.beta2" in settings:
             raise RecipeError("is the old form of beta1 and beta2", "give these two only")

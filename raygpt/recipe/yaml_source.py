@@ -73,7 +73,7 @@ def read_yaml(text: str) -> Entry:
 
 
 def _problems(node: Node, path: str, line: int, seen: set[int]) -> Iterator[str]:
-    """What is wrong with YAML that composes.
+    """The problems of YAML whose syntax is right.
 
     `path` is the dotted key of the node and `line` the key's line, because an alias has the line
     of its anchor.
@@ -118,7 +118,7 @@ def _entry(node: Node, line: int | None = None) -> Entry:
 
 
 def _scalar(node: ScalarNode) -> Any:
-    """The Python value of a scalar; what is not a number or a boolean stays text."""
+    """The Python value of a scalar: null, a boolean, a number, or else text."""
     kind = str(node.tag).rpartition(":")[2]
     if kind == "null":
         return None

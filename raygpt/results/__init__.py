@@ -1,1 +1,1 @@
-"""What a run leaves behind: tables on disk, and what is read from them."""
+"""A run's tables on disk, and the results that are computed from them."""

@@ -12,7 +12,7 @@ def write_best_recipe(folder: Path, recipe: Recipe, origin: str) -> None:
 
     Args:
         folder: the run folder.
-        recipe: of the best trial, under the name of the search.
+        recipe: the best trial's recipe, with the name of the search.
         origin: which trial it is and how good, a sentence without its full stop; the file's first
             line.
     """

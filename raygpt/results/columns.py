@@ -11,7 +11,7 @@ class Column(NamedTuple):
     """A column of a result table."""
 
     type: str
-    """As pandas names it."""
+    """Its name in pandas."""
     meaning: str
     copied: str = ""
     """Which reports the trials' table takes it from: every REPORT, those at a RUNG, or none."""
@@ -48,7 +48,7 @@ TRIAL_COLUMNS = {
     ),
     "checkpoint_tokens": Column("Int64", "tokens_trained of that checkpoint"),
 }
-"""Of `trials`; a column for each searched value, under its dotted name, follows."""
+"""The columns of `trials`; one for each searched value follows, under its dotted name."""
 
 HISTORY_COLUMNS = {
     "trial_id": Column("string", "the trial's name"),
@@ -70,7 +70,7 @@ HISTORY_COLUMNS = {
     "seconds": Column("float64", "spent on training and evaluation so far"),
     "time": Column("datetime64[us, UTC]", "when the report was made"),
 }
-"""Of `history`."""
+"""The columns of `history`."""
 
 
 def copied_from(reports: str) -> list[str]:

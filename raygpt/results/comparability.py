@@ -1,12 +1,12 @@
 """Which figures may be compared.
 
-Bits per byte compare if they were taken on the same text, to the token: the same validation
-documents, context, number of scored tokens and bytes. Trials compare if they also had the same
-budget.
+Bits per byte are comparable if they were measured on exactly the same text: the same validation
+documents, context, number of scored tokens and bytes. Trials are comparable if they also had the
+same budget.
 
-Within one run the text is the same for all trials (`RunTables` sees to it), and a rung stands for
-a budget: `tokens` says what the budget came to in whole optimizer steps, which differs between
-trials whose batch size was searched.
+Within one run the text is the same for all trials (`RunTables` ensures it), and a rung stands for
+a budget: `tokens` is the budget rounded to whole optimizer steps, which differs between trials
+whose batch size was searched.
 """
 
 from collections.abc import Iterable, Mapping
@@ -40,12 +40,12 @@ MUST_BE_KNOWN = ("validation_set", "context")
 
 
 def differences(*figures: Mapping[str, Any]) -> list[str]:
-    """What keeps figures from being compared; empty if nothing is known to.
+    """The known reasons why figures cannot be compared; empty if there are none.
 
     Args:
-        figures: what each of them was taken on, by name: the columns SCORED_TEXT, as
+        figures: what each of them was measured on, by name: the columns SCORED_TEXT, as
             `Dataset.fingerprints`, `scored_texts` and rows of `trials` have them, and BUDGET for
-            figures of trials. What is missing is not known.
+            figures of trials. A missing entry is unknown.
 
     Returns:
         The names in which they differ.
@@ -59,12 +59,12 @@ def differences(*figures: Mapping[str, Any]) -> list[str]:
 
 
 def why_incomparable(figures: Mapping[str, Iterable[Mapping[str, Any]]]) -> str:
-    """What keeps figures from being compared, with the settings that decide it; empty if nothing.
+    """Why figures cannot be compared, with the settings to change; empty if they can.
 
-    Figures of which the validation set or the context is not known are not comparable.
+    Figures with an unknown validation set or context cannot be compared.
 
     Args:
-        figures: for each name to use in the text, what its figures were taken on.
+        figures: what the figures of each run were measured on, by the name to use in the text.
     """
     every = [(name, each) for name, several in figures.items() for each in several]
     found = differences(*(each for _, each in every))
@@ -84,7 +84,7 @@ def why_incomparable(figures: Mapping[str, Iterable[Mapping[str, Any]]]) -> str:
 
 
 def scored_texts(results: "Results") -> list[dict[str, Any]]:
-    """What the figures of a run were taken on: one entry, or none if no trial has begun.
+    """The text that a run's figures were measured on: one entry, or none if no trial has begun.
 
     The tables of older runs lack some of the columns. Their context is in their search.yaml, and
     the bytes of a token follow from their figures; what is not known is left out.
@@ -114,12 +114,12 @@ def bytes_per_token(history: pd.DataFrame) -> float:
 
 
 def refuse_incomparable(runs: Mapping[str, "Results"]) -> None:
-    """Raise UserError if the figures of these runs, by name, were taken on different text."""
+    """Raise UserError if the figures of these runs, by name, were measured on different text."""
     if why := why_incomparable({name: scored_texts(results) for name, results in runs.items()}):
         raise UserError(
-            f"The figures of these runs cannot be compared, because they were taken on different "
-            f"text: {why}. Train them with the same settings; --force lists them together all the "
-            f"same."
+            f"The figures of these runs cannot be compared, because they were measured on "
+            f"different text: {why}. Train them with the same settings; --force lists them "
+            f"together anyway."
         )
 
 
@@ -127,10 +127,10 @@ def refuse_incomparable(runs: Mapping[str, "Results"]) -> None:
 
 
 def at_largest_budget(trials: pd.DataFrame) -> pd.DataFrame:
-    """Those trials of a run whose figures are of the largest budget that any of them has reached.
+    """The trials of a run whose figures were measured at the largest budget reached.
 
     Args:
-        trials: rows of the table; those without a figure are left out.
+        trials: rows of the table; rows without a figure are left out.
     """
     scored = trials[trials["bits_per_byte"].notna()]
     return scored[scored["rung"] == scored["rung"].max()]
@@ -139,7 +139,7 @@ def at_largest_budget(trials: pd.DataFrame) -> pd.DataFrame:
 def budgets(results: "Results") -> dict[int, int]:
     """The budget of each rung of a run in tokens, before it is rounded to whole optimizer steps.
 
-    If the run's search.yaml cannot be read, it is the most that a trial had there.
+    If the run's search.yaml cannot be read, it is the largest number of tokens of any trial there.
     """
     search_file = _search_file(results)
     if search_file and (tokens := search_file.fixed.get("training.tokens")):

@@ -60,7 +60,7 @@ def select(frame: pd.DataFrame, condition: str) -> tuple[pd.DataFrame, str]:
 
 
 def describe_none(frame: pd.DataFrame, conditions: Sequence[str]) -> str:
-    """A message that no row meets all conditions, with the values that there are.
+    """A message that no row meets all conditions, with the values that exist.
 
     Arguments and errors are those of `select`.
     """
@@ -88,7 +88,7 @@ def find_column(frame: pd.DataFrame, name: str, option: str) -> str:
 
     Args:
         frame: a table.
-        name: as the user gave it.
+        name: the column's name as the user gave it.
         option: the option that it was given in.
 
     Raises:

@@ -43,7 +43,7 @@ class Configuration:
     trial_id: str
     """The search's trial that has these values."""
     scores: tuple[float, ...]
-    """Of the runs that completed the budget."""
+    """Bits per byte of the runs that completed the budget."""
     diverged: int = 0
     failed: int = 0
     unfinished: int = 0
@@ -73,7 +73,7 @@ class Difference:
     better: Configuration
     worse: Configuration
     half_width: float
-    """Of the 95% interval; NaN if there are too few runs for one."""
+    """Half the width of the 95% interval; NaN if there are too few runs for one."""
 
     @property
     def amount(self) -> float:
@@ -107,7 +107,7 @@ class Confirmation:
             that those with a single completed run, whose others failed, come last.
         compared: the configurations that never diverged. The mean of one that did would leave out
             its worst runs.
-        degrees: of freedom of the pooled variance.
+        degrees: degrees of freedom of the pooled variance.
         deviation: standard deviation of one run, in bits per byte; NaN without a degree of freedom.
     """
 
@@ -122,7 +122,8 @@ class Confirmation:
     def winner(self) -> Configuration | None:
         """The best configuration that is compared and has at least two runs.
 
-        None until two runs of every configuration have ended, or the first to have two would win.
+        None until two runs of every configuration have ended; otherwise the first to have two runs
+        would win.
         """
         if any(c.judged + c.failed < 2 for c in self.configurations):
             return None
@@ -133,20 +134,20 @@ class Confirmation:
         return next((c for c in self.configurations if c.baseline), None)
 
     def standard_error(self, configuration: Configuration) -> float:
-        """Of a mean; NaN if the configuration is not compared."""
+        """The standard error of a mean; NaN if the configuration is not compared."""
         if configuration not in self.compared:
             return math.nan
         return self.deviation / math.sqrt(len(configuration.scores))
 
     def half_width(self, configuration: Configuration) -> float:
-        """Of the 95% interval of a mean; NaN if the configuration is not compared."""
+        """Half the width of a mean's 95% interval; NaN if the configuration is not compared."""
         if not self.degrees:
             return math.nan
         quantile = stdtrit(self.degrees, (1 + CONFIDENCE) / 2)
         return float(quantile) * self.standard_error(configuration)
 
     def difference(self, one: Configuration, other: Configuration) -> Difference:
-        """Between two configurations that are compared, by Tukey's HSD test."""
+        """The difference between two compared configurations, by Tukey's HSD test."""
         better, worse = sorted((one, other), key=lambda c: c.mean)
         if not self.degrees:
             return Difference(better, worse, math.nan)
@@ -234,7 +235,7 @@ def confirmation(trials: pd.DataFrame) -> Confirmation | None:
     Only completed runs of the same, full budget have scores that count.
 
     Args:
-        trials: with the columns of `results.columns`.
+        trials: a table with the columns of `results.columns`.
     """
     runs = trials[trials["confirms"].notna()]
     if runs.empty:

@@ -30,14 +30,14 @@ SHOWN = (
 )
 CONFIRMED = ("runs", "standard_error", "ci_low", "ci_high")
 COUNTS = ("tokens", "tokens_trained", "checkpoint_tokens", "scored_tokens", "scored_bytes")
-"""Shown with their digits grouped."""
+"""Columns shown with thousands separators."""
 HEADINGS = {
     "trial_id": "trial",
     "bits_per_byte": "bits per byte",
     "ci_low": "95% from",
     "ci_high": "95% to",
 }
-"""Where they differ from the last part of the column's name."""
+"""Headings that differ from the last part of the column's name."""
 LEFT = ("run", "trial", "status", "error")
 """Headings of the columns that are aligned left."""
 LEAST_ERROR_WIDTH = 30
@@ -55,8 +55,8 @@ def leaderboard(
     """The searches' trials with their searched values, best first.
 
     Bits per byte rank trials of the same budget only; those of a larger budget come first, also
-    where the runs have different budgets. Whether several runs compare at all is for
-    `comparability.refuse_incomparable` to say.
+    where the runs have different budgets. `comparability.refuse_incomparable` checks whether
+    several runs can be compared at all.
 
     Args:
         runs: one or more.
@@ -175,9 +175,9 @@ def render(
     """The leaderboard as text.
 
     Args:
-        frame: from `leaderboard`.
+        frame: the result of `leaderboard`.
         style: one of FORMATS; "csv" and "json" keep every digit.
-        width: columns of the terminal; those of the present one if left out.
+        width: columns of the terminal; by default, of the present one.
         words: `Results.conclusions`, shown below the figures that they are about in "table" and
             "markdown".
         notes: sentences to show at the end in "table" and "markdown".

@@ -17,7 +17,7 @@ from raygpt.results import files
 from raygpt.results.environment import environment
 
 CHANGEABLE = (
-    # The tokens must stay the same all the same; RunTables compares their fingerprints.
+    # The tokens must be the same nevertheless; RunTables compares their fingerprints.
     "data.corpus",
     "data.cache",
     "search.hang_timeout",
@@ -39,11 +39,11 @@ def create_run(
     """Make a run folder with the search file and the environment of the run.
 
     Args:
-        folder: to be made.
-        search_file: at the scale that is run.
+        folder: the folder to make.
+        search_file: the search file at the scale that is run.
         overrides: the `--set` options that went into it.
         command: the command line.
-        data: where the tokens are from, see `Dataset.provenance`.
+        data: the source of the tokens, see `Dataset.provenance`.
 
     Raises:
         UserError: the folder exists or cannot be made.
@@ -78,7 +78,7 @@ def refuse_existing(folder: Path) -> None:
 
 @contextlib.contextmanager
 def hold_run(folder: Path) -> Iterator[None]:
-    """Lock the folder, so that no other process runs into it meanwhile.
+    """Lock the folder, so that no other process uses it meanwhile.
 
     Raises:
         UserError: another process has locked it.
@@ -89,7 +89,7 @@ def hold_run(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise UserError(
-            f"another process is running into {folder}; wait until it ends, or stop it"
+            f"another process is running in {folder}; wait until it ends, or stop it"
         ) from None
     try:
         yield
@@ -98,7 +98,7 @@ def hold_run(folder: Path) -> Iterator[None]:
 
 
 def is_being_run(folder: Path) -> bool:
-    """Whether a process is running into the folder, as far as this machine can tell."""
+    """Whether a process is running in the folder, as far as this machine can see."""
     lock = folder / files.LOCK
     if not lock.is_file():
         return False
@@ -108,7 +108,7 @@ def is_being_run(folder: Path) -> bool:
     except Timeout:
         return True
     except OSError:
-        return False  # without the permission to lock, nobody here can be running it
+        return False  # a process of this user could lock it
 
 
 def reopen_run(folder: Path, path: Path, overrides: Iterable[str]) -> SearchFile:
@@ -118,7 +118,7 @@ def reopen_run(folder: Path, path: Path, overrides: Iterable[str]) -> SearchFile
     these are written into the run folder.
 
     Args:
-        folder: of the run.
+        folder: the run folder.
         path: the search file that the user names now, which may be the run's own.
         overrides: the `--set` options given now, in addition to those of the run itself.
 
@@ -161,7 +161,7 @@ def refuse_other_kind(folder: Path, command: str) -> None:
 
 
 def _changes(then: SearchFile, now: SearchFile) -> Iterator[str]:
-    """The settings that differ and must not, in words."""
+    """Descriptions of the settings that differ although they must not."""
     old, new = ({**search.fixed, **search.ranges} for search in (then, now))
     if then.own != now.own and old["model.module"] == new["model.module"]:
         yield f"the file of model.module ({now.own.path}) has changed"

@@ -52,10 +52,10 @@ class RunTables:
     Args:
         folder: the run folder; existing tables are continued, else new ones are made.
         searched: dotted names of the searched values, which get a column each.
-        data: from `Dataset.fingerprints`, columns that every trial has.
+        data: columns that every trial has, from `Dataset.fingerprints`.
 
     Raises:
-        UserError: the existing tables are of other data.
+        UserError: the existing tables were made with other data.
     """
 
     def __init__(
@@ -148,9 +148,9 @@ class RunTables:
         """Record where a trial's state was saved.
 
         Args:
-            trial_id: of the trial.
+            trial_id: the trial's name.
             path: the checkpoint's folder.
-            tokens_trained: of the saved state; those of the last report if left out.
+            tokens_trained: tokens trained in the saved state; by default, in the last report.
         """
         path, folder = Path(path), self.folder.absolute()
         trial = self._trials[trial_id]

@@ -12,13 +12,13 @@ SECONDS_BETWEEN_LOOKS = 2.0
 
 
 def watch(look: Callable[[], Text], is_running: Callable[[], bool], console: Console) -> None:
-    """Show a text that changes: in place in a terminal, elsewhere again after each change.
+    """Show a text that changes: in place in a terminal, printed again after each change elsewhere.
 
-    If it does not fit into the terminal, its end is left out until the last time.
+    If it does not fit into the terminal, its end is left out until the last update.
 
     Args:
-        look: returns the text as it is now.
-        is_running: whether it may still change.
+        look: returns the current text.
+        is_running: returns whether the text may still change.
         console: where to show it.
     """
     shown = None

@@ -37,9 +37,9 @@ class Placement:
 
     workers: int
     cpus: float
-    """Of each worker."""
+    """CPU cores of each worker."""
     gpus: float
-    """Of each worker."""
+    """GPUs of each worker."""
 
     def __str__(self) -> str:
         workers = "1 worker" if self.workers == 1 else f"{self.workers} workers, each"
@@ -123,7 +123,7 @@ def _end_all(processes: Iterable[psutil.Process]) -> None:
     psutil.wait_procs(found, timeout=10)
 
 
-def gpus_at_hand() -> float:
+def available_gpus() -> float:
     """GPUs of the joined cluster, including nodes that it may still start, or of this machine."""
     if not ray.is_initialized():
         return torch.cuda.device_count()
@@ -188,7 +188,7 @@ def trials_at_once(needed: Placement, nodes: Sequence[Mapping[str, float]]) -> i
     """Number of trials that fit on the cluster.
 
     Args:
-        needed: by one trial.
+        needed: resources of one trial.
         nodes: the resources of each node.
 
     Raises:

@@ -47,7 +47,7 @@ class ConfirmingRun:
 
 
 def confirm_settings(search_file: SearchFile) -> Confirm | None:
-    """The confirmation that a recipe asks for; None without ranges, which are what it confirms."""
+    """The confirmation that a recipe asks for; None without ranges: nothing is compared then."""
     return search_file.search.confirm if search_file.ranges else None
 
 
@@ -59,7 +59,7 @@ def confirming_runs(trials: Sequence[Row], search_file: SearchFile) -> list[Conf
     second run of any, so that an interrupted confirmation has about as many runs of each.
 
     Args:
-        trials: of a search that has ended.
+        trials: rows of the trials' table of a search that has ended.
         search_file: ranges and recipe; without ranges there is nothing to confirm.
     """
     confirm = confirm_settings(search_file)
@@ -120,11 +120,11 @@ class RunSearcher(Searcher):
     """Proposes runs from a list.
 
     Args:
-        runs: in their order.
+        runs: the runs, in their order.
         search_file: ranges and recipe.
         needed: resources of a run.
         storage: the session folder, which the runs' folders are made in.
-        resumed: where runs that were begun continue.
+        resumed: runs that were begun, with their checkpoints.
     """
 
     def __init__(

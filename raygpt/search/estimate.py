@@ -27,18 +27,18 @@ SIMULATED_TRIALS = 1200
 LEAST_SIMULATIONS, MOST_SIMULATIONS = 8, 40
 RECIPES = 64
 
-# After this many trials TPE proposes values about as good as the best of this many random ones, so
-# more of its trials survive the rungs. With these figures simulated searches take as many tokens
-# as those of benchmarks.search_efficiency.
+# After its startup trials TPE proposes values about as good as the best of TPE_BEST_OF random ones,
+# so more of its trials continue past the rungs. With these figures simulated searches take as many
+# tokens as the searches of benchmarks.search_efficiency.
 TPE_STARTUP_TRIALS = 10
 TPE_BEST_OF = 4
 
 
 @dataclass(frozen=True)
 class Load:
-    """What is done one after the other in each place of the cluster that holds a trial.
+    """What one trial slot of the cluster does during a search, one thing after the other.
 
-    With the speed of the baseline it becomes seconds.
+    The speed of the baseline turns it into seconds.
     """
 
     work: float
@@ -51,19 +51,19 @@ class Load:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a search takes, its confirmation included. Figures are means over simulated searches
+    """The cost of a search, including its confirmation. Figures are means over simulated searches
     unless they say otherwise."""
 
     tokens: float
-    """Trained by all trials together."""
+    """Tokens trained by all trials together."""
     usual_tokens: tuple[float, float]
     """First and last decile of `tokens`: eight searches of ten lie between them."""
     largest_tokens: int
-    """If no trial is stopped."""
+    """Tokens if no trial is stopped."""
     rung_tokens: tuple[float, ...]
     """Tokens that a trial has trained when it is judged at each rung; mean over random values."""
     rung_work: tuple[float, ...]
-    """The same times their cost."""
+    """`rung_tokens` times their cost."""
     rung_trials: tuple[float, ...]
     """Number of trials that are judged at each rung."""
     confirming_runs: float
@@ -71,11 +71,11 @@ class Plan:
     loads: tuple[Load, ...]
     """One for each simulated search."""
     largest_load: Load
-    """If no trial is stopped and each is as expensive as the most expensive one."""
+    """The load if no trial is stopped and each is as expensive as the most expensive one."""
     token_costs: tuple[float, float]
     """The smallest and the largest cost of a token in the ranges, relative to the baseline."""
     operations: tuple[float, float]
-    """The same of the floating-point operations per token."""
+    """The smallest and the largest operations per token, relative to the baseline."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,9 @@ class ImaginedTrial:
     rung_tokens: tuple[int, ...]
     """Tokens trained when the trial is judged at each rung."""
     cost: float
-    """Of a token, relative to the baseline."""
+    """Cost of a token, relative to the baseline."""
     operations: float
-    """Per token, relative to the baseline."""
+    """Operations per token, relative to the baseline."""
 
     @property
     def rung_work(self) -> tuple[float, ...]:
@@ -100,7 +100,7 @@ def plan_search(search_file: SearchFile, at_once: int, fixed_share: float = 0.0)
     Args:
         search_file: ranges and recipe.
         at_once: number of trials that the cluster can run side by side.
-        fixed_share: of a token's time, see `TokenCosts`.
+        fixed_share: the fixed share of a token's time, see `TokenCosts`.
     """
     search = search_file.search
     at_once = places(search_file, at_once)
@@ -158,7 +158,7 @@ def places(search_file: SearchFile, at_once: int) -> int:
 
 
 def simulations(trials: int) -> int:
-    """How often a search of a number of trials is simulated."""
+    """The number of simulations of a search with this number of trials."""
     return max(LEAST_SIMULATIONS, min(SIMULATED_TRIALS // trials, MOST_SIMULATIONS))
 
 
@@ -174,7 +174,7 @@ class _SimulatedSearch:
         at_once: trials side by side.
         baseline: the first trial.
         drawn: trials with random values, which the others are drawn from.
-        seed: decides which of them, and how good they are.
+        seed: decides which trials are drawn, and their scores.
     """
 
     def __init__(
@@ -217,13 +217,13 @@ class _SimulatedSearch:
 
 
 class ImaginedTrials(Searcher):
-    """Proposes trials of which only their cost and their score are known.
+    """Proposes trials that have nothing but a cost and a score.
 
     Args:
         search: the recipe's section.
         baseline: the first trial.
         drawn: trials with random values, which the others are drawn from.
-        draw: decides everything.
+        draw: makes all random choices.
     """
 
     def __init__(
@@ -282,7 +282,7 @@ def recipes_at_random(search_file: SearchFile) -> list[Recipe]:
 
 
 def largest_model(search_file: SearchFile, costs: TokenCosts) -> Recipe:
-    """The recipe of the most operations per token, of those that the plan knows."""
+    """The recipe with the most operations per token among the recipes that the plan considers."""
     recipes = [*recipes_at_random(search_file), *search_file.recipes_at_extremes()]
     return max(recipes, key=costs.operations)
 
@@ -300,7 +300,7 @@ def confirmed_costs(search_file: SearchFile, trials: Sequence[SimulatedTrial]) -
 
     Args:
         search_file: ranges and recipe.
-        trials: of a simulated search, the baseline first.
+        trials: trials of a simulated search, the baseline first.
     """
     confirm = confirm_settings(search_file)
     if confirm is None:

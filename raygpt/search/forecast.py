@@ -1,4 +1,4 @@
-"""How long a running search is still going to take."""
+"""Estimates the remaining time of a running search."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ PLANNED_TRIALS = 4
 
 @dataclass(frozen=True)
 class Costs:
-    """What the trials of one recipe take, in work: tokens times their cost."""
+    """The work of a trial of one recipe: tokens times their cost."""
 
     token: float
     rungs: tuple[float, ...]
@@ -32,22 +32,22 @@ class Timing:
     """A trial as this process has seen it."""
 
     began: float
-    """When it started; of a resumed one, when its first report came."""
+    """When it started; if it was resumed, when its first report came."""
     heard: float
     """When its last report came."""
     resumed: bool
     tokens: int = 0
-    """Trained by `began`."""
+    """Tokens trained before `began`."""
     seconds: float = 0.0
-    """Spent on training and evaluation by `began`."""
+    """Seconds spent on training and evaluation before `began`."""
 
 
 @dataclass(frozen=True)
 class Remaining:
-    """What is left of a search, or of its confirmation."""
+    """The remaining part of a search, or of its confirmation."""
 
     work: list[float]
-    """Expected of each trial that has not ended."""
+    """Expected work of each trial that has not ended."""
     starts: int
     """Trials that have not begun."""
 
@@ -59,7 +59,7 @@ class Forecast:
     judged by the sizes that happened to come first.
 
     Args:
-        tables: of the run.
+        tables: the run's tables.
         made: the plan of the search.
     """
 
@@ -102,7 +102,7 @@ class Forecast:
     # --- speed ----------------------------------------------------------------------------------
 
     def _seconds_per_work(self) -> float | None:
-        """As measured in this process, evaluations included; before any report, as planned."""
+        """Measured in this process, evaluations included; the planned value before any report."""
         seconds = work = 0.0
         for trial_id, timing in self._timings.items():
             row = self._tables.trial(trial_id)
@@ -119,7 +119,7 @@ class Forecast:
         )
 
     def _start_seconds(self) -> float:
-        """What a trial takes beyond training and evaluation, as measured in those that ended."""
+        """Seconds of a trial beyond training and evaluation, measured in trials that ended."""
         measured = [
             timing.heard - timing.began - row["seconds"]
             for trial_id, timing in self._timings.items()
@@ -163,7 +163,7 @@ class Forecast:
         return self._costs[row["trial_id"]]
 
     def _costs_of(self, row: Mapping[str, Any]) -> Costs:
-        """Of the recipe in a row of the trials' table; of the baseline if the row is empty."""
+        """Costs of the recipe in a row of the trials' table; of the baseline if it is empty."""
         search_file = self._made.search_file
         values = {name: row[name] for name in search_file.ranges} if row else None
         recipe = search_file.recipe(values) if row else search_file.baseline()

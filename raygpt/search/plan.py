@@ -17,7 +17,7 @@ from raygpt.training.probe import Pace
 from raygpt.wording import duration, duration_range
 
 START_SECONDS = 1.0
-"""To set up the model of a trial and to start the next trial."""
+"""Seconds to set up the model of a trial and to start the next trial."""
 
 PACE_ERROR = 1.15
 """A search is up to this factor slower or faster than a measurement of a few seconds says: the
@@ -26,14 +26,14 @@ recorded searches took 0.89 and 1.3 times the estimate, the latter on a busy mac
 
 @dataclass(frozen=True)
 class Spending:
-    """What a search costs; None where that is not known."""
+    """The cost of a search; None where it is not known."""
 
     tokens: float | None
-    """Trained by all trials, cooldowns and confirmation included."""
+    """Tokens trained by all trials, including cooldowns and confirmation."""
     seconds: float | None
-    """From the first trial's start to the last one's end."""
+    """Time from the first trial's start to the last one's end."""
     gpu_hours: float | None
-    """Of the GPUs that the trials hold."""
+    """Hours of all GPUs that the trials hold."""
     usual_seconds: tuple[float, float] | None = None
     """A range that `seconds` is expected to lie in."""
 
@@ -47,13 +47,13 @@ class SearchPlan:
     at_once: int
     """Trials side by side."""
     needed: Placement
-    """What a trial takes."""
+    """Resources of one trial."""
     pace: Pace | None
-    """Of one worker in the baseline; None where that is not known."""
+    """Speed of one worker in the baseline; None if it is not known."""
 
     @property
     def gpus(self) -> float:
-        """Held by all trials side by side."""
+        """Number of GPUs that all trials side by side hold."""
         return self.at_once * self.needed.workers * self.needed.gpus
 
     @property
@@ -71,7 +71,7 @@ class SearchPlan:
 
     @property
     def largest(self) -> Spending:
-        """If no trial is stopped, at the expected speed."""
+        """The cost if no trial is stopped, at the expected speed."""
         if not self.pace:
             return Spending(self.plan.largest_tokens, None, None)
         seconds = self.seconds(self.plan.largest_load)
@@ -85,7 +85,7 @@ class SearchPlan:
 
     @property
     def _usual_seconds(self) -> tuple[float, float]:
-        """Differences between searches, and the error of the measured speed, together."""
+        """Includes differences between searches and the error of the measured speed."""
         measured = [block / self.pace.tokens_per_second for block in self.pace.blocks] or [1.0]
         slow, fast = min(1 / PACE_ERROR, *measured), max(PACE_ERROR, *measured)
         low, high = (
@@ -106,10 +106,10 @@ def make_plan(
     """Plan a search on a cluster.
 
     Args:
-        search_file: at the scale that is run.
+        search_file: the search file at the scale that is run.
         at_once: number of trials that the cluster can run side by side.
-        needed: what a trial takes.
-        pace: of one worker in the baseline; None where that is not known.
+        needed: resources of a trial.
+        pace: speed of one worker in the baseline; None if it is not known.
     """
     at_once = places(search_file, at_once)
     plan = plan_search(search_file, at_once, pace.fixed_share if pace else 0.0)
@@ -120,8 +120,8 @@ def describe_plan(made: SearchPlan, gpu_hour_price: float | None) -> str:
     """The plan as a table.
 
     Args:
-        made: by `make_plan`.
-        gpu_hour_price: in the currency of the reader.
+        made: the result of `make_plan`.
+        gpu_hour_price: price in the reader's currency.
     """
     search = made.search_file.search
     lines = [("trials", f"{search.trials}, {made.at_once} at once")]
@@ -255,10 +255,10 @@ def describe_spending(
     """What a run has cost, beside what `save_plan` wrote.
 
     Args:
-        results: of the run.
+        results: results of the run.
         made: the present plan; says how many GPUs the trials hold.
-        seconds: that the search took; None if it was interrupted at times.
-        gpu_hour_price: in the currency of the reader.
+        seconds: time that the search took; None if it was interrupted.
+        gpu_hour_price: price in the reader's currency.
     """
     planned = load_plan(results.folder) or Spending(None, None, None)
     tokens = float(results.trials["tokens_trained"].fillna(0).sum())

@@ -42,7 +42,7 @@ def _get(reference: ray.ObjectRef) -> Any:
     """The result of a task.
 
     Raises:
-        UserError: as raised in the task; or Ray has lost the task, also after trying again.
+        UserError: the task raised it, or Ray lost the task even after retries.
     """
     try:
         return ray.get(reference)
@@ -67,7 +67,7 @@ class PreparedTokens:
     """Where the tokens of a search are stored."""
 
     folder: str
-    """On the node of the search itself."""
+    """Path on the node that runs the search."""
     node: str
     """Ray's id of that node."""
     store: str | None

@@ -1,4 +1,4 @@
-"""What a person sees while a search runs."""
+"""The progress of a running search, for the terminal."""
 
 import time
 from collections import Counter
@@ -28,10 +28,10 @@ class Progress:
     It is a context manager around the search. `began`, `reported` and `ended` tell it of events.
 
     Args:
-        tables: of the run, up to date before every call.
+        tables: the run's tables, up to date before every call.
         search_file: ranges and recipe.
         console: where to write.
-        forecast: of the time that is left; without one none is shown.
+        forecast: estimates the remaining time, which is not shown without it.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class Progress:
 
 
 def count_statuses(trials: Sequence[Mapping[str, Any]], total: int) -> str:
-    """The number of trials of each status, and of those that have not begun, of a total."""
+    """The number of trials of each status, and how many of the total have not begun."""
     counts = Counter(trial["status"] for trial in trials)
     parts = [f"{counts[status]} {status}" for status in ("running", *FINISHED) if counts[status]]
     return ", ".join([*parts, f"{max(0, total - len(trials))} to come"])

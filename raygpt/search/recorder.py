@@ -23,7 +23,7 @@ class Recorder(Callback):
     """A Tune callback that keeps the result tables and the progress view up to date.
 
     Args:
-        tables: of the run.
+        tables: the run's tables.
         progress: told of every event when the tables are on disk.
         last_rung: number of the rung at which a trial is complete.
         ended: called for every trial that ended, when the tables are on disk, with Tune's
@@ -124,7 +124,7 @@ class Recorder(Callback):
         self._tables.refresh()
 
     def give_up(self, name: str, reason: str) -> None:
-        """A trial is about to be killed, which Tune takes for a crash; this is the true reason."""
+        """Note why a trial is about to be killed, which Tune reports as a crash."""
         self._given_up[name] = reason
 
     def _end(self, trials: list, trial: Any, status: str, error: str | None) -> None:

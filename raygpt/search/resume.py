@@ -1,4 +1,4 @@
-"""Where unfinished trials continue: the checkpoint and the values that their row has."""
+"""Resuming unfinished trials: their checkpoints and values, from the tables."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ def rewind(
     make them again.
 
     Args:
-        tables: of the run.
+        tables: the run's tables.
         search_file: ranges and recipe.
         unfinished: trial_ids; they need not be in the tables.
     """

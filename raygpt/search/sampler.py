@@ -1,4 +1,4 @@
-"""Which values to try next: an Optuna study behind Ray Tune's searcher interface.
+"""Proposes the values to try next: an Optuna study behind Ray Tune's searcher interface.
 
 Ray's own `OptunaSearch` tells the study that a trial stopped at a rung is complete, with the value
 of its small budget, and keeps the study in memory. Here the study is a file that outlives the
@@ -57,13 +57,13 @@ def make_sampler(
     """The recipe's sampler, to propose one trial.
 
     Each trial's sampler is seeded with the search's seed and the trial's number, so that a search
-    that was interrupted proposes what it would have proposed undisturbed.
+    that was interrupted makes the same proposals as one that was not.
 
     Args:
         search: the recipe's section.
-        number: of the trial in the search.
-        ranges: by the names of the parameters. The study then has the trial's own values, which
-            are points of a grid, instead of the proposals that they are made from.
+        number: number of the trial in the search.
+        ranges: by parameter name. If given, the study stores the trial's own values, which are
+            points of a grid, instead of the raw proposals.
     """
     seed = derived_seed(search.seed, number, bits=32)
     with warnings.catch_warnings():
@@ -85,7 +85,7 @@ class OnGrid(optuna.samplers.BaseSampler):
 
     Args:
         sampler: makes the proposals.
-        ranges: by the names of the parameters.
+        ranges: by parameter name.
     """
 
     def __init__(self, sampler: optuna.samplers.BaseSampler, ranges: Mapping[str, Range]):
@@ -243,7 +243,7 @@ def settle_study(study: optuna.Study, trials: Mapping[str, Mapping[str, Any]]) -
     """Bring a study in line with the tables after its process was killed.
 
     Args:
-        study: in which trials that ended may still be running.
+        study: the study, in which trials that ended may still be marked as running.
         trials: the rows of the trials' table, by trial_id.
 
     Returns:

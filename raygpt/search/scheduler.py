@@ -1,4 +1,4 @@
-"""Which trials continue past a rung.
+"""Decides which trials continue past a rung.
 
 Another scheduler is one more function in SCHEDULERS, under the name that `search.scheduler` gives
 it.

@@ -30,7 +30,7 @@ class SimulatedTrial:
     trial_id: str
     config: dict[str, Any]
     began: float
-    """In virtual seconds, like all times here."""
+    """Start in virtual seconds, like all times here."""
     ended: float | None = None
     """None while it runs."""
     results: list[dict[str, Any]] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Simulation:
         objective: replaces the training of a trial.
         trials: number of trials.
         at_once: number of trials side by side.
-        tokens_per_second: of one trial.
+        tokens_per_second: speed of one trial.
         callbacks: called for every event.
         most_tokens: tokens of all trials together after which the search ends; trials that are
             still running then stay unfinished.

@@ -1,4 +1,4 @@
-"""What a search prints when it has ended."""
+"""The summary that a search prints at its end."""
 
 from collections import Counter
 from pathlib import Path
@@ -26,7 +26,7 @@ def summarise(results: Results, search_file: SearchFile) -> tuple[str, int]:
     """The top of the leaderboard, the paths of all results, and the exit status.
 
     Args:
-        results: of the run.
+        results: results of the run.
         search_file: ranges and recipe.
 
     Returns:
@@ -76,7 +76,7 @@ def describe_confirmation(
     """The state of the confirmation of a search that has ended; empty if there is none.
 
     Args:
-        confirming: its runs that were begun.
+        confirming: rows of the confirming runs that have begun.
         trials: all rows of the trials' table.
         search_file: ranges and recipe.
     """
@@ -94,7 +94,7 @@ def describe_confirmation(
 
 
 def count_ended(trials: pd.DataFrame, total: int, what: str) -> str:
-    """How many of a total number of trials have ended, and with which status."""
+    """A sentence on how many of a total number of trials have ended, with which statuses."""
     counts = Counter(trials["status"])
     statuses = ", ".join(f"{number} {status}" for status, number in counts.items())
     return f"{len(trials) - counts['running']} of {total} {what} ended ({statuses})."

@@ -1,4 +1,4 @@
-"""How fast the cluster trains the recipes of a search."""
+"""Measures how fast the cluster trains the recipes of a search."""
 
 import statistics
 from dataclasses import replace
@@ -22,7 +22,7 @@ def search_pace(search_file: SearchFile, needed: Placement, at_once: int) -> Pac
 
     Args:
         search_file: ranges and recipe.
-        needed: by a trial.
+        needed: resources of a trial.
         at_once: number of trials side by side.
 
     Returns:
@@ -51,7 +51,7 @@ def fixed_share(operations: float, times_as_long: float) -> float:
     """The share of a model's time that does not grow with its operations; from 0 to 0.95.
 
     Args:
-        operations: of a larger model, relative to the model.
+        operations: operations per token of a larger model, relative to the model.
         times_as_long: how many times the model's time the larger one takes.
     """
     return min(max((operations - times_as_long) / (operations - 1), 0.0), 0.95)
@@ -65,7 +65,7 @@ def cluster_pace(recipe: Recipe, needed: Placement, at_once: int) -> Pace | None
 
     Args:
         recipe: without ranges.
-        needed: by a trial.
+        needed: resources of a trial.
         at_once: number of trials side by side.
 
     Returns:

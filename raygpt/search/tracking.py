@@ -22,7 +22,7 @@ class Follower(Callback):
     """Receives the events of a search after the `Recorder`, which comes first, has recorded them.
 
     Args:
-        tables: of the run.
+        tables: the run's tables.
     """
 
     def __init__(self, tables: RunTables):
@@ -107,8 +107,8 @@ class Tracker(Follower):
     If a tracker fails, the search continues without it.
 
     Args:
-        integration: from `open_tracker`.
-        tables: of the run.
+        integration: the result of `open_tracker`.
+        tables: the run's tables.
         console: where a failure is reported.
     """
 

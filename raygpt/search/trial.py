@@ -70,7 +70,7 @@ def trainable(needed: Placement, tokens: PreparedTokens, own: OwnModel | None = 
 
     Args:
         needed: resources of a trial.
-        tokens: of the search.
+        tokens: the search's tokens.
         own: the user's own model, whose file trials on other machines may not have.
     """
     function = tune.with_parameters(train_trial, tokens=tokens, own=own)

@@ -1,4 +1,4 @@
-"""What a new study begins with: trials of earlier searches, and the values to try first."""
+"""The first entries of a new study: trials of earlier searches, and the values to try first."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ STATES = {
     "diverged": TrialState.PRUNED,
 }
 
-# They change a trial's cost, or its figures by no more than noise.
+# Settings that change a trial's cost, or its figures only within noise.
 MAY_DIFFER = (*SAME_FIGURES, "name", "model.compile", "training.seed")
 # The only setting in `search` that changes the figures of a trial by more than noise.
 DECIDES = "search.rung_metric"
@@ -34,8 +34,8 @@ def earlier_runs(search_file: SearchFile, scored: Mapping[str, Any] | None = Non
 
     Args:
         search_file: ranges and recipe.
-        scored: the text that this search's figures are taken on, from `Dataset.fingerprints`; only
-            the settings are compared if it is left out.
+        scored: the text that this search is scored on, from `Dataset.fingerprints`; only the
+            settings are compared if it is left out.
 
     Raises:
         UserError: one is not a search, or its trials cannot be compared with this search's.
@@ -77,7 +77,7 @@ def _differences(earlier: SearchFile, now: SearchFile) -> Iterator[str]:
 
 
 def _other_text(results: Results, scored: Mapping[str, Any] | None) -> Iterator[str]:
-    """Why an earlier run's figures cannot be compared with those taken on this text, in words."""
+    """Why an earlier run's figures cannot be compared with figures on this text, in words."""
     texts = scored_texts(results)
     if scored and differences(scored, *texts):
         yield why_incomparable({"there": texts, "here": [scored]})
@@ -86,12 +86,12 @@ def _other_text(results: Results, scored: Mapping[str, Any] | None) -> Iterator[
 def seed_study(
     study: optuna.Study, search_file: SearchFile, scored: Mapping[str, Any] | None = None
 ) -> list[str]:
-    """Give a study that has no trial of its own search yet what the search begins with.
+    """Add the trials of earlier runs to a new study, and the start values for the first trial.
 
-    That is the trials of the earlier runs, and the start values, which the first trial is to have.
+    A study that already has trials of its own search is left as it is.
 
     Args:
-        study: of the search.
+        study: the search's study.
         search_file: ranges and recipe.
         scored: see `earlier_runs`.
 

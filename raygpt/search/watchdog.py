@@ -12,11 +12,11 @@ from raygpt.search.scheduler import METRIC
 from raygpt.search.trial import ALIVE
 
 FIRST_SECONDS = 3600.0
-"""The limit as long as it is not known how long steps and evaluations take."""
+"""The limit until it is known how long steps and evaluations take."""
 LEAST_SECONDS = 120.0
 TIMES_LONGEST = 10
 LONGEST_GAP = 1.0
-"""Between two looks. Longer gaps mean that this process was stalled, not that trials are silent."""
+"""Between two checks. A longer gap means that this process was stalled, not that a trial hangs."""
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Watched:
     """A trial that has a process."""
 
     heard: float
-    """When its last sign of life came, in seconds of listening."""
+    """When its last sign of life came, in seconds during which this process was not stalled."""
     prepared: bool = False
     """Whether its data and its model are ready."""
     trained: bool = False

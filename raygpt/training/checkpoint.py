@@ -29,7 +29,7 @@ def read_state(folder: Path, mapped: bool = False) -> dict[str, Any]:
     """The state that `write_state` wrote, on the CPU.
 
     Args:
-        folder: of the checkpoint.
+        folder: the checkpoint's folder.
         mapped: whether to read a tensor from the file only when it is used.
 
     Raises:
@@ -49,7 +49,7 @@ def read_state(folder: Path, mapped: bool = False) -> dict[str, Any]:
 
 
 def describe_origin(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
-    """What a checkpoint says about its model to a reader without the recipe and the data."""
+    """The part of a checkpoint that describes its model to readers without recipe and data."""
     return {
         "recipe": recipe_to_json(recipe, with_source=True),
         "data": dataset.provenance(),
@@ -66,7 +66,7 @@ class TrainedModel:
     tokenizer: Tokenizer
     recipe: Recipe
     data: dict[str, Any]
-    """What `Dataset.provenance` returned."""
+    """The result of `Dataset.provenance`."""
     tokens: int
     """Position in the budget."""
     tokens_trained: int

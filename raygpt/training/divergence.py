@@ -1,11 +1,11 @@
-"""When a run is given up because its loss is beyond repair."""
+"""Detects runs whose loss has diverged."""
 
 import math
 from collections.abc import Callable
 from typing import NoReturn
 
-# A model that guesses at random loses the logarithm of the vocabulary's size per token. A loss this
-# many times as high for this many steps in a row will not come down again; a shorter spike may.
+# Random guessing has a loss of the logarithm of the vocabulary's size per token. A loss this many
+# times as high for this many steps in a row will not come down again; a shorter spike may.
 DIVERGED_LOSS = 1.5
 DIVERGED_STEPS = 10
 
@@ -43,7 +43,7 @@ class DivergenceCheck:
             self._diverge("validation", nats)
 
     def check_finite(self, what: str, loss: float) -> None:
-        """Check a loss that a spike may have raised."""
+        """Check only that a loss is finite: a spike may have raised a mean."""
         if not math.isfinite(loss):
             self._diverge(what, loss)
 

@@ -1,4 +1,4 @@
-"""Text that a model continues."""
+"""Continues a text with a model."""
 
 from collections.abc import Iterator, Sequence
 
@@ -29,7 +29,7 @@ def generate(
         end_of_document: id.
         temperature: what logits are divided by; 0 takes the most probable token.
         top_k: draw among this number of the most probable tokens; among all if left out.
-        seed: of the draw.
+        seed: seed of the draw.
     """
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)

@@ -1,7 +1,7 @@
-"""Which recipe a checkpoint belongs to, whatever version of raygpt wrote it.
+"""Whether a checkpoint, also one of an older version, belongs to a recipe.
 
-A checkpoint holds the settings that decide its numbers as text. One of an older version lacks the
-settings that came later: they count with the value that training had before they existed.
+A checkpoint holds the settings that decide its numbers, as text. Settings that did not exist when
+it was written count with the value that training had then.
 """
 
 import ast
@@ -27,7 +27,7 @@ VALUES_BEFORE: dict[str, Any] = {
     # Trials were judged in the middle of their run.
     "search.rung_metric": "raw",
 }
-"""What training did before a setting existed, for settings whose default is something else."""
+"""The value before a setting existed, for settings whose default is another value."""
 
 
 def identity(recipe: Recipe, dataset: Dataset) -> dict[str, str]:
@@ -35,7 +35,7 @@ def identity(recipe: Recipe, dataset: Dataset) -> dict[str, str]:
     sections = recipe.model_dump(
         include={"data": True, "model": True, "training": True, "search": RUNG_SETTINGS}
     )
-    module = str(module_digest(recipe.model))  # wherever its file is
+    module = str(module_digest(recipe.model))  # not the file's path
     return {"dataset": dataset.folder.name, "model.module": module} | {
         f"{section}.{key}": str(value)
         for section, values in sections.items()
@@ -49,7 +49,7 @@ def differences(saved: Mapping[str, str], recipe: Recipe, dataset: Dataset) -> l
 
     Args:
         saved: what `identity` returned when the checkpoint was written, maybe in an older version.
-        recipe, dataset: to compare with.
+        recipe, dataset: the recipe and dataset to compare with.
     """
     now = identity(recipe, dataset)
     saved = _renamed(saved)

@@ -44,9 +44,9 @@ class TrainingRun:
 
     Args:
         recipe: without ranges.
-        dataset: of the recipe.
+        dataset: the recipe's dataset.
         device: to train on; the process's GPU or else the CPU if left out.
-        rung_metrics: what to judge by below the full budget; what the recipe says if left out.
+        rung_metrics: metrics to judge by below the full budget; the recipe's if left out.
 
     Raises:
         UserError: the corpus holds less than one window of the recipe's context.
@@ -67,7 +67,7 @@ class TrainingRun:
             keep_freed_memory()
         self.plan = segments(recipe, rung_metrics)
         self.segment = 0
-        """Which segment of the plan comes next or is being trained."""
+        """Index of the segment that is being trained or comes next."""
         self.step = 0
         """Position in the budget."""
         self.steps_trained = 0
@@ -178,7 +178,7 @@ class TrainingRun:
             self.steps_trained += 1
 
     def learning_rate(self, step: int, budget_steps: int | None = None) -> float:
-        """The rate of a step, taken at its middle: neither end of a schedule is a wasted step.
+        """The rate of a step, taken at its middle, so that no step has a rate of 0.
 
         Args:
             step: counted from 0.
@@ -217,7 +217,7 @@ class TrainingRun:
         )
 
     def evaluate(self, metric: RungMetric = "raw") -> Evaluation:
-        """Score the model on the validation set; TrainingDiverged if the weights are ruined."""
+        """Score the model on the validation set; raises TrainingDiverged as `reports` does."""
         with self._timed():
             evaluation = evaluate(
                 self.averaged if metric == "average" else self.learner.forward,
@@ -261,11 +261,11 @@ class TrainingRun:
     def load(self, folder: Path) -> None:
         """Take over the state that `save` wrote; the run resumes from its step.
 
-        A version that plans other segments may have written it: the cooldown that it was in is then
-        left if this plan has no such cooldown, and the run resumes from the state before it.
+        A version that planned other segments may have written it. If it was saved in a cooldown
+        that this plan does not have, the run resumes from the state before that cooldown.
 
         Raises:
-            UserError: there is no readable checkpoint, or it is another recipe's or dataset's.
+            UserError: there is no readable checkpoint, or it has another recipe or dataset.
         """
         saved = read_state(folder)
         if differing := differences(saved["recipe"], self.recipe, self.dataset):
@@ -288,7 +288,7 @@ class TrainingRun:
                 self.averaged.load_state_dict(saved["averaged"])
 
     def _state(self) -> dict[str, Any]:
-        """What a step changes; random numbers are functions of the step and need no state."""
+        """All that a step changes; random numbers are functions of the step and need no state."""
         return {
             "step": self.step,
             "unreasonable_steps": self._divergence.high_steps,

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from raygpt.recipe.sections import Model as ModelRecipe
 
 VOCABULARY_MULTIPLE = 64
-"""The embedding's rows are padded to a multiple of this, which matrix units are fast with."""
+"""The embedding's rows are padded to a multiple of this, because GPUs then multiply faster."""
 
 INITIAL_STD = 0.02
 LAYER_NORM_EPSILON = 1e-5
@@ -32,7 +32,7 @@ class Attention(nn.Module):
         self.projection = nn.Linear(recipe.d_model, recipe.d_model)
 
     def forward(self, x_BTC: torch.Tensor) -> torch.Tensor:
-        """What the heads gather for each position, x_BTC -> another x_BTC."""
+        """The attention layer's output, x_BTC -> x_BTC."""
         queries_BHTD, keys_BHTD, values_BHTD = self.heads(x_BTC)
         attended_BHTD = F.scaled_dot_product_attention(
             queries_BHTD,
@@ -47,7 +47,7 @@ class Attention(nn.Module):
     def heads(self, x_BTC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Queries, keys and values of every head, three tensors _BHTD.
 
-        As attention multiplies them: a position encoding that turns queries and keys does it here.
+        Attention multiplies them as they are: rotary positions would be applied here.
         """
         batch, time, d_model = x_BTC.shape
         queries_BHTD, keys_BHTD, values_BHTD = (

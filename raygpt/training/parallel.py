@@ -1,4 +1,4 @@
-"""How several workers train one model together: each holds all of it and takes part of the data.
+"""Data parallelism: several workers train one model, each with a whole copy and part of the data.
 
 Everything that depends on this is here: which sequences a worker takes, when gradients are summed,
 and what of the model's state a checkpoint needs. A process on its own is worker 0 of 1.
@@ -71,7 +71,7 @@ def micro_batches(
     Workers may make different numbers of passes: only the last one of each sums the gradients.
 
     Args:
-        module: from `synchronised`.
+        module: the result of `synchronised`.
         inputs_BT, targets_BT: this worker's sequences; there may be none.
         size: most sequences in a micro-batch.
     """
@@ -83,7 +83,7 @@ def micro_batches(
 
 
 def gradient_divisor() -> int:
-    """What gradients have been divided by when they come out of the last backward pass."""
+    """The number by which the last backward pass has divided the gradients."""
     return worker_count()
 
 
@@ -103,10 +103,10 @@ def state_dict(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, 
 def load_state_dict(
     model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
 ) -> None:
-    """Take over what `state_dict` returned, on any worker.
+    """Load what `state_dict` returned, on any worker.
 
     The optimizer keeps the settings that it was made with, except the learning rate: a checkpoint
-    of an older version lacks those that came later.
+    of an older version lacks newer settings.
     """
     model.load_state_dict(state["model"])
     # Dropped first, so that the device need not hold the old state and the new one.

@@ -20,8 +20,8 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     | weight_decay | of the group |
     | rate_multiple | what the learning rate of the schedule is multiplied by for the group |
 
-    Only matrices decay. Decay pulls weights to zero, which is no sensible prior for a norm's gain
-    or for the embedding of a rare token.
+    Only matrices decay. Decay pulls weights to zero, which is not a sensible prior for a norm's
+    gain or for the embedding of a rare token.
     """
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     matrices, others = [], []

@@ -24,7 +24,7 @@ class Pace:
     """The speed of one worker."""
 
     tokens_per_second: float
-    """In training steps, without evaluation."""
+    """Of training steps, without evaluation."""
     evaluation_seconds: float
     """Seconds to score the whole validation set once."""
     blocks: tuple[float, ...] = ()

@@ -1,4 +1,4 @@
-"""What a run reports along its training curve, and the measurements between two reports."""
+"""The reports of a run along its training curve, and the measurements between two reports."""
 
 import math
 from dataclasses import asdict, dataclass

@@ -95,11 +95,11 @@ def tokens_trained(recipe: Recipe, rung: int) -> int:
 def is_in_segment(
     plan: Sequence[Segment], number: int, step: int, trunk_step: int | None = None
 ) -> bool:
-    """Whether a saved run fits into a plan where it says that it was.
+    """Whether a plan has the position that a saved run had.
 
     Args:
-        number: the segment that the run was in, or would begin next; that after the last one if
-            it was finished.
+        number: index of the segment that the run was in or would begin next; the number of
+            segments if it was finished.
         step: position of the run.
         trunk_step: where the cooldown that the run was in began; None on the trunk.
     """
@@ -113,9 +113,9 @@ def is_in_segment(
 
 
 def segment_at(plan: Sequence[Segment], step: int) -> int:
-    """The first segment of a plan that trains the step after a number of steps on the trunk.
+    """Index of the first segment that continues after a number of steps on the trunk.
 
-    A cooldown counts if it begins there. After the last step it is the number of segments.
+    It may be a cooldown that begins there. After the last step it is the number of segments.
     """
     return next(
         (

@@ -1,4 +1,4 @@
-"""What an optimizer step computes: the loss and gradients of a batch, and the update.
+"""An optimizer step: the loss and gradients of a batch, and the update.
 
 Shapes in names: B sequences, T tokens of each, V the vocabulary with its padding.
 """
@@ -57,7 +57,7 @@ class Learner:
         Args:
             inputs_BT, targets_BT: this worker's sequences of the batch.
             learning_rate: the schedule's.
-            seed: of dropout, of this step and worker. Because masks are a function of it, no
+            seed: seed of dropout for this step and worker. Because masks are a function of it, no
                 generator's state has to be saved, and a resumed run draws the same ones.
 
         Returns:
@@ -96,7 +96,7 @@ class Learner:
         return nats
 
     def state_dict(self) -> dict[str, Any]:
-        """What a step changes: the keys "model" and "optimizer"."""
+        """All that a step changes: the keys "model" and "optimizer"."""
         return parallel.state_dict(self.model, self.optimizer)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -41,7 +41,7 @@ def true_bits_per_byte(values, tokens):
 
 
 def figures(tokens, values, noise, cooldown=False, rung=None, before=0):
-    """What a report says."""
+    """The figures of a report."""
     bits = true_bits_per_byte(values, tokens) + noise - 0.02 * cooldown
     peak = values["training.learning_rate"]
     found = {
@@ -61,9 +61,9 @@ def figures(tokens, values, noise, cooldown=False, rung=None, before=0):
 
 
 def make_search(folder, trials, seed=0, reports=10, search=SEARCH):
-    """A finished search of a smooth objective: random values, the best third goes on at the rung.
+    """A finished search of a smooth objective: random values, the best third continues at the rung.
 
-    Of every 50 trials one diverges and one fails; the first is the baseline, which goes on.
+    Of every 50 trials one diverges and one fails; the first is the baseline, which continues.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "search.yaml").write_text(
@@ -118,7 +118,7 @@ def train(tables, name, values, noise, reports, judged, number):
 
 @pytest.fixture(scope="session")
 def made_search(tmp_path_factory):
-    """Makes a finished search of so many trials in a new folder, and returns its tables."""
+    """Makes a finished search with a number of trials in a new folder, and returns its tables."""
     return lambda trials, **options: make_search(
         tmp_path_factory.mktemp("runs") / "made", trials, **options
     )
@@ -158,7 +158,7 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def tokenizer():
-    """The models' own."""
+    """The models' tokenizer."""
     text = "the cat sat on the mat and that was that, said the cat " * 9
     return train_tokenizer(f"bpe-{VOCABULARY}", [text])
 

@@ -181,7 +181,7 @@ def test_maps_are_those_of_a_direct_computation(gpt_of, tokenizer):
     np.testing.assert_allclose(maps.weights.sum(-1), 1, rtol=1e-5)
 
 
-def test_the_table_of_maps_has_a_row_for_every_key_that_a_query_may_see(gpt_of, tokenizer):
+def test_the_table_of_maps_has_a_row_per_visible_key(gpt_of, tokenizer):
     maps = attention_maps(gpt_of(), tokenizer, "the cat sat on the mat")
     table = maps.frame()
     n = len(maps.tokens)
@@ -223,7 +223,7 @@ def test_a_model_that_does_not_show_its_queries_and_keys_is_refused(tokenizer, w
 
 
 def test_queries_and_keys_alone_decide_the_weights(windows_of):
-    """Of a model that has nothing else of a GPT."""
+    """The model has nothing else in common with a GPT."""
 
     class Mixed(torch.nn.Module):
         context, vocab_size = 16, 270

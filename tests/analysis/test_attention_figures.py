@@ -15,7 +15,7 @@ TEXT = "the cat\nsat <b> the cat"
 
 @pytest.fixture(scope="module")
 def models(gpt_of):
-    """Of different shapes, as in a search over them."""
+    """Models of different shapes, as in a search over shapes."""
     return {"best 0007": gpt_of(n_layers=3), "baseline 0000": gpt_of(n_layers=2, n_heads=6)}
 
 

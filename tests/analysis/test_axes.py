@@ -15,7 +15,7 @@ def test_a_logarithmic_range_is_a_logarithmic_axis():
     assert found.layout()["tickvals"] == pytest.approx([1e-3, 1e-2, 1e-1, 1])
 
 
-def test_over_few_powers_of_ten_two_and_five_are_named_too():
+def test_a_short_logarithmic_axis_also_has_ticks_at_2_and_5():
     found = axis("x", pd.Series([0.01]), LogUniform(2e-3, 5e-2))
     assert found.layout()["ticktext"] == ["0.002", "0.005", "0.01", "0.02", "0.05"]
 

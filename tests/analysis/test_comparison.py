@@ -111,7 +111,7 @@ def test_a_trial_without_a_checkpoint_is_left_out(run):
     assert list(checkpoints(run)) == ["best 0001"]
 
 
-def test_nothing_is_compared_before_the_first_rung(run):
+def test_attention_is_not_compared_before_the_first_rung(run):
     run.trials["bits_per_byte"] = None
     assert compare_attention(run) == {}
 
@@ -124,7 +124,7 @@ def test_the_excerpt_is_the_beginning_of_a_document_in_whole_characters(dataset,
     assert most_tokens - 3 <= len(dataset.tokenizer.encode(text)) <= most_tokens
 
 
-def test_other_tokens_than_the_runs_are_refused(run):
+def test_a_run_with_other_tokens_is_refused(run):
     run.trials["data"] = "0123456789abcdef"
     with pytest.raises(
         UserError, match=r"was run on the tokens 0123456789abcdef, and jsonl:.* now"

@@ -83,16 +83,16 @@ def test_stopped_trials_end_in_a_cross(hundred):
     assert symbols["completed"] == {"circle"}
 
 
-def test_some_trials_only(hundred):
+def test_curves_of_selected_trials(hundred):
     figure = learning_curves(hundred, trials=["0003"])
     assert {text[3:7] for trace in figure.data for text in trace.text if text} == {"0003"}
     assert len({trace.name for trace in figure.data}) == 1
 
 
-def test_runs_that_confirm_wait_and_only_their_ends_are_judged(confirmed):
+def test_confirming_runs_are_hidden_at_first_and_judged_only_at_their_ends(confirmed):
     run = load_results(confirmed)
     further = run.trials.loc[run.trials["confirms"].notna(), "trial_id"]
-    # As if they had been looked at on their way, where they are not cooled down.
+    # Add mid-run evaluations, which have no cooldown.
     ends = run.history[run.history["trial_id"].isin(further)]
     on_the_way = ends.assign(tokens=399_872, tokens_trained=399_872, rung=0, bits_per_byte=9.0)
     history = pd.concat([run.history, on_the_way], ignore_index=True)
@@ -107,6 +107,6 @@ def test_runs_that_confirm_wait_and_only_their_ends_are_judged(confirmed):
     assert set(points.x) == {1_200_128}
     assert len(points.x) == len(further)
     assert learning_curves(run).layout.yaxis.range[1] < 9
-    # Who asks for them sees them.
+    # They are shown if they are asked for.
     assert {trace.visible for trace in drawn(learning_curves(run, further))} == {True}
     assert {trace.visible for trace in drawn(learning_rates(run))} == {"legendonly"}

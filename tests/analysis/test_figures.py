@@ -20,7 +20,7 @@ def test_slices_compare_trials_of_one_budget_only(hundred):
     shown = sorted(y for trace in circles for y in trace.y)
     assert shown == sorted(compared["bits_per_byte"])
     assert compared["tokens"].nunique() == 1
-    # The others stand at the top edge, with their values.
+    # The others are at the top edge, at their values.
     assert sum(len(trace.x) for trace in crosses) == len(hundred.trials) - len(compared)
     assert min(y for trace in crosses for y in trace.y) > max(shown)
     assert figure.layout.xaxis.type == "log"
@@ -43,7 +43,7 @@ def test_the_surface_is_lowest_where_the_objective_is(hundred):
     row, column = np.unravel_index(np.nanargmin(height), height.shape)
     assert 4e-3 < across.grid(40)[column] < 9e-3
     assert upward.grid(40)[row] < 0.12
-    # A mean stays within what was seen, and says nothing where nothing was.
+    # A mean stays within the observed values, and is blank where there are none.
     assert np.nanmin(height) >= trials["bits_per_byte"].min()
     assert np.nanmax(height) <= trials["bits_per_byte"].max()
     assert np.isnan(height).any()
@@ -86,7 +86,7 @@ def test_parallel_coordinates_end_with_the_place(hundred):
     assert lines.dimensions[-1].values[0] == 1
 
 
-def test_nothing_confirmed_has_no_intervals(hundred):
+def test_without_a_confirmation_there_are_no_intervals(hundred):
     with pytest.raises(UserError, match="nothing was confirmed"):
         hundred.plot_confirmation()
 

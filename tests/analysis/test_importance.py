@@ -6,15 +6,15 @@ from raygpt.analysis.run import load_results
 from raygpt.errors import UserError
 
 
-def test_what_matters_most_comes_first_and_is_real(hundred):
+def test_the_most_important_value_comes_first_and_is_called_real(hundred):
     found = importance(hundred, hundred.ranges)
     assert list(found["name"][:2]) == ["training.learning_rate", "model.dropout"]
     assert found["real"].iloc[0]
-    # It hardly moves the objective.
+    # It hardly changes the objective.
     assert not found.set_index("name")["real"]["training.weight_decay"]
     assert found["importance"].sum() == pytest.approx(1)
     assert (found["low"] <= found["high"]).all()
-    # Stopped trials go in as well, as those that are not among the best; failed ones do not.
+    # Stopped trials are used, as trials that are not among the best; failed ones are not.
     ended = hundred.trials["status"].isin(["completed", "stopped", "diverged"]).sum()
     assert found.attrs == {"trials": ended, "best": 10}
     assert "learning rate" in describe_importance(found).partition(" stand")[0]
@@ -35,7 +35,7 @@ def test_noise_is_hardly_ever_called_real(made_search, monkeypatch):
     assert calls <= 2
 
 
-def test_the_same_every_time(hundred):
+def test_importance_is_reproducible(hundred):
     first, second = (importance(hundred, hundred.ranges) for _ in range(2))
     assert first.equals(second)
 

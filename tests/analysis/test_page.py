@@ -34,7 +34,7 @@ def figures_of(page):
 
 @pytest.fixture(scope="module", autouse=True)
 def few_repeats():
-    """Of the importance's, which take most of the time of a page."""
+    """Few repeats in the importance, because they take most of the time of a page."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("raygpt.analysis.importance.REPEATS", 20)
         yield
@@ -51,20 +51,20 @@ def copied(made_search, tmp_path):
     return shutil.copytree(made_search(12).folder, tmp_path / "made")
 
 
-def test_the_questions_are_answered_in_their_order(page):
+def test_the_sections_are_in_order(page):
     assert page.startswith(MARK)
     assert sections_of(page) == SECTIONS
     assert 'id="unfinished"' not in page
 
 
-def test_nothing_is_taken_from_elsewhere(page):
+def test_the_page_loads_nothing_from_elsewhere(page):
     own = page.partition("<script>")[0] + page.rpartition("</script>")[0].rpartition("<script>")[2]
     assert not re.search(r"(src|href)=.?(?!#)[\"'/h]", own.replace('href="#', ""))
     # The library itself, once.
     assert page.count("plotly.js v") == 1
 
 
-def test_the_winner_and_an_honest_word_on_it(page, hundred):
+def test_the_winner_is_called_unconfirmed(page, hundred):
     words = text_of(page, "won")
     assert (
         f"{hundred.best['bits_per_byte']:.4f} bits per byte, trial {hundred.best['trial_id']}"
@@ -76,14 +76,14 @@ def test_the_winner_and_an_honest_word_on_it(page, hundred):
     assert "search.confirm={top: 3, seeds: 3}" in text_of(page, "next")
 
 
-def test_how_far_the_best_is_ahead(page, hundred):
+def test_the_lead_over_the_second_best_is_shown(page, hundred):
     completed = hundred.trials.query("status == 'completed'")["bits_per_byte"].sort_values()
     ahead = completed.iloc[1] - completed.iloc[0]
     words = text_of(page, "won")
     assert f"{ahead:.4f} bits per byte fewer than the second best, one run each" in words
 
 
-def test_a_lead_over_the_baseline_is_said_once(hundred):
+def test_a_lead_over_the_baseline_is_shown_once(hundred):
     completed = hundred.trials.query("status == 'completed'").sort_values("bits_per_byte")
     two = completed[completed["baseline"] | (completed["trial_id"] == hundred.best["trial_id"])]
     words = [str(block) for block in won.blocks(dataclasses.replace(hundred, trials=two))]
@@ -91,11 +91,11 @@ def test_a_lead_over_the_baseline_is_said_once(hundred):
     assert "than the second best" not in words[0]
 
 
-def test_what_stopping_saved_is_net_of_cooldowns(page, hundred):
+def test_tokens_saved_by_stopping_are_net_of_cooldowns(page, hundred):
     counts = hundred.trials["status"].value_counts()
     completed, stopped = counts["completed"], counts["stopped"]
     rung, budget = 399_872, 1_200_128
-    cooldown = rung // 2  # which the trials that go on train beside their trunk
+    cooldown = rung // 2  # which continuing trials train beside their trunk
     spent = stopped * rung + completed * (budget + cooldown)
     whole = (stopped + completed) * budget
     assert (
@@ -108,7 +108,7 @@ def test_breaks_of_a_run_do_not_count_as_its_time(hundred):
     history = hundred.history.head(4).assign(
         trial_id=["0000", "0000", "0001", "0001"],
         tokens_trained=[1, 2, 1, 2],
-        # The second trial starts 10 s after the first, and goes on after an hour's break.
+        # The second trial starts 10 s after the first, and resumes after an hour's break.
         seconds=[40.0, 100.0, 80.0, 130.0],
         time=pd.Timestamp("2026-01-01", tz="UTC")
         + pd.to_timedelta([40, 100, 90, 3740], "s").as_unit("us"),
@@ -129,7 +129,7 @@ def test_the_values_of_the_best_stand_beside_those_of_all(page, hundred):
     assert f"dropout {hundred.best['model.dropout']:.4g} {' '.join(ranges)}" in words
 
 
-def test_confirmed_runs_are_what_wins(confirmed):
+def test_a_confirmed_run_reports_means_of_further_runs(confirmed):
     run = load_results(confirmed)
     page = render_report(run)
     words = text_of(page, "won")
@@ -153,7 +153,7 @@ def test_confirmed_runs_are_what_wins(confirmed):
     assert "Differences as small as the standard deviation are noise" in text_of(page, "region")
 
 
-def test_what_the_best_is_not_shown_to_beat(confirmed, tmp_path):
+def test_the_verdict_names_configurations_that_may_be_as_good(confirmed, tmp_path):
     folder = shutil.copytree(confirmed, tmp_path / "three")
     run = load_results(folder)
     tables = RunTables(folder, run.searched)
@@ -175,11 +175,11 @@ def test_what_the_best_is_not_shown_to_beat(confirmed, tmp_path):
 def test_errors_of_trials_are_text_not_markup(page):
     assert "OSError: [/disk] is full &lt;/script&gt;&lt;b&gt;" in text_of(page, "failures")
     assert "the training loss is nan" in text_of(page, "failures")
-    # Nor do they end the script that has the figures.
+    # They do not end the script that has the figures either.
     assert len(figures_of(page)) == page.count('class="picture"')
 
 
-def test_a_place_for_attention(hundred):
+def test_attention_figures_get_a_section(hundred):
     page = render_report(hundred, attention=[Pictures([go.Figure(go.Bar(y=[1]))], "")])
     assert sections_of(page) == [*SECTIONS[:-2], "attention", *SECTIONS[-2:]]
 
@@ -192,7 +192,7 @@ def test_a_search_that_is_running_says_so(copied):
     assert sections_of(page) == SECTIONS
 
 
-def test_a_search_that_was_interrupted_says_how_to_go_on(copied):
+def test_an_interrupted_search_shows_the_command_to_resume(copied):
     tables = RunTables(copied, ["training.learning_rate"])
     tables.begin_trial("0012", 0, {"training.learning_rate": 1e-3})
     tables.flush()
@@ -201,7 +201,7 @@ def test_a_search_that_was_interrupted_says_how_to_go_on(copied):
     assert f"tune {copied / 'search.yaml'} --resume" in text_of(page, "next")
 
 
-def test_a_search_that_has_only_begun(tmp_path):
+def test_a_search_without_results(tmp_path):
     RunTables(tmp_path, ["training.learning_rate"]).flush()
     page = render_report(load_results(tmp_path))
     assert sections_of(page) == SECTIONS

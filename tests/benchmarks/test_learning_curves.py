@@ -86,7 +86,7 @@ def test_a_high_rate_with_a_short_warmup_diverges():
     assert set(figures) == {"diverged"}
 
 
-def test_without_a_check_a_diverged_run_goes_on_with_the_value_of_guessing():
+def test_without_a_check_a_diverged_run_continues_at_the_value_of_guessing():
     found = recipe(WILD)
     for seed in range(20):
         seen, unseen = (reports(found, seed, sees_divergence=sees) for sees in (True, False))

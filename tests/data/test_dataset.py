@@ -78,7 +78,7 @@ def test_documents_come_back_whole(dataset):
     assert texts == {f"document {n} of many, the {n % 7}th" for n in range(500)}
 
 
-def test_the_validation_set_is_told_apart_by_its_text(dataset):
+def test_the_validation_set_is_identified_by_its_text(dataset):
     whole = dataset.fingerprints(10**9, 16)
     assert dataset.fingerprints(len(dataset.validation), 16) == whole
     some = dataset.fingerprints(100, 16)

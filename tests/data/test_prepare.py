@@ -113,7 +113,7 @@ def test_every_document_is_in_one_split_once_and_in_order(whole, texts):
     assert 0.15 < len(validation) / len(texts) < 0.25
 
 
-def test_the_split_is_the_published_rule(texts, whole):
+def test_the_split_follows_the_documented_rule(texts, whole):
     def place(text):
         digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") / 2**64
@@ -151,7 +151,7 @@ def test_a_small_budget_reads_the_beginning_only(corpus, whole, tmp_path):
     assert not set(texts_of(small, "train")) & set(texts_of(whole, "validation"))
 
 
-def test_of_a_large_cache_a_small_budget_opens_the_beginning(corpus, whole):
+def test_a_small_budget_opens_only_the_beginning_of_a_large_cache(corpus, whole):
     small = made(corpus, whole.folder.parent, 2000, 300)
     assert 2000 < len(small.train) < len(whole.train)
     assert 300 < len(small.validation) < len(whole.validation)
@@ -177,7 +177,7 @@ def test_either_split_alone_makes_the_cache_grow(corpus, tmp_path):
     assert len(third.validation) > len(second.validation) > validation
 
 
-def test_enough_in_the_cache_means_no_document_is_read(corpus, tmp_path):
+def test_no_document_is_read_if_the_cache_has_enough(corpus, tmp_path):
     seen = []
     made(corpus, tmp_path, 2000, 300, on_progress=lambda *counts: seen.append(counts))
     train_tokens, text_bytes = seen[-1]
@@ -187,7 +187,7 @@ def test_enough_in_the_cache_means_no_document_is_read(corpus, tmp_path):
     assert not seen
 
 
-def test_what_decides_the_tokens_decides_the_folder(corpus, texts, tmp_path):
+def test_settings_that_decide_the_tokens_decide_the_folder(corpus, texts, tmp_path):
     other = tmp_path / "b.jsonl"
     other.write_text("\n".join(json.dumps({"text": text + "!"}) for text in texts))
     changes = [
@@ -205,7 +205,7 @@ def test_what_decides_the_tokens_decides_the_folder(corpus, texts, tmp_path):
     assert len({found["validation_set"] for found in prints}) == len(changes)
 
 
-def test_the_validation_set_is_known_by_its_text(corpus, whole, tmp_path):
+def test_the_validation_set_is_identified_by_its_text(corpus, whole, tmp_path):
     small = made(corpus, tmp_path, 1, 300)
     assert small.fingerprints(300, 16) == whole.fingerprints(300, 16)
     other = whole.fingerprints(301, 16)
@@ -226,7 +226,7 @@ def read_lines(corpus):
     return [line for file in sorted(folder.iterdir()) for line in file.read_text().split("\n")]
 
 
-def test_of_two_processes_one_prepares_and_both_read(corpus, whole, tmp_path):
+def test_one_of_two_processes_prepares_and_both_read(corpus, whole, tmp_path):
     runs = [
         subprocess.Popen(command(corpus, tmp_path), stdout=subprocess.PIPE, text=True, cwd=ROOT)
         for _ in range(2)
@@ -238,7 +238,7 @@ def test_of_two_processes_one_prepares_and_both_read(corpus, whole, tmp_path):
 
 
 @pytest.mark.parametrize(("shards", "tasks"), [(0, 1), (1, 1), (7, 1), (3, 2), (15, 2)])
-def test_a_kill_leaves_nothing_wrong(corpus, whole, tmp_path, shards, tasks):
+def test_a_killed_preparation_resumes_with_the_same_bytes(corpus, whole, tmp_path, shards, tasks):
     run = subprocess.Popen(command(corpus, tmp_path, tasks), stdout=subprocess.PIPE, cwd=ROOT)
     for _ in range(shards):
         run.stdout.readline()
@@ -247,15 +247,15 @@ def test_a_kill_leaves_nothing_wrong(corpus, whole, tmp_path, shards, tasks):
             time.sleep(0.001)
     time.sleep(random.uniform(0, 0.01))
     run.send_signal(signal.SIGKILL)
-    run.communicate(timeout=60)  # until its processes are gone, too, which hold the pipe
-    assert run.returncode == -signal.SIGKILL  # it had not come to its end
+    run.communicate(timeout=60)  # its child processes hold the pipe
+    assert run.returncode == -signal.SIGKILL  # it had not finished
     folder = tmp_path / whole.folder.name
     finished = set(folder.glob("*.tokens"))
     modified = {file: file.stat().st_mtime_ns for file in finished}
     (folder / "00099.tokens").write_bytes(b"left over")
     (folder / ".manifest.json.partial").write_bytes(b"{")
     assert contents(made(corpus, tmp_path).folder) == contents(whole.folder)
-    # What was finished was not made again, but for one that the manifest did not list yet.
+    # Finished shards were not made again, except one that the manifest did not list yet.
     assert sum(file.stat().st_mtime_ns != modified[file] for file in finished) <= 1
 
 
@@ -348,7 +348,7 @@ def test_the_default_cache_honours_the_environment(monkeypatch):
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"shards": 3}'])
-def test_a_manifest_that_cannot_be_read_costs_no_shard(corpus, whole, tmp_path, content):
+def test_no_shard_is_deleted_if_the_manifest_cannot_be_read(corpus, whole, tmp_path, content):
     shutil.copytree(whole.folder, folder := tmp_path / whole.folder.name)
     (folder / "manifest.json").write_bytes(content)
     with pytest.raises(UserError, match=r"manifest\.json cannot be read .*delete the folder"):
@@ -374,7 +374,7 @@ def test_a_tokenizer_that_cannot_be_made_again_is_refused(corpus, whole, tmp_pat
         made(corpus, tmp_path)
 
 
-def test_to_mend_a_shard_the_corpus_is_read_only_up_to_it(corpus, whole, tmp_path, monkeypatch):
+def test_mending_a_shard_reads_the_corpus_only_up_to_it(corpus, whole, tmp_path, monkeypatch):
     shutil.copytree(whole.folder, folder := tmp_path / whole.folder.name)
     (folder / "00001.tokens").write_bytes(b"")
     read = []

@@ -61,7 +61,7 @@ def test_a_corpus_that_cannot_be_split_says_what_is_wrong(tmp_path, tokenizer, t
 
 @pytest.mark.parametrize("tokenizer", ["gpt2", "bpe-270"])
 @pytest.mark.parametrize("fraction", [1e-6, 0.5])
-def test_the_fraction_that_is_named_gives_what_is_said(tmp_path, tokenizer, fraction):
+def test_the_suggested_fraction_holds_out_the_stated_share(tmp_path, tokenizer, fraction):
     texts = sorted((words(300, seed) for seed in range(40)), key=place)
     texts = texts[:5] if fraction == 0.5 else texts[5:10]
     side, other = ("validation", "training") if fraction == 0.5 else ("training", "validation")
@@ -77,7 +77,7 @@ def test_the_fraction_that_is_named_gives_what_is_said(tmp_path, tokenizer, frac
     assert f"{sizes[1] / sum(sizes):.0%}" == f"{said[3]}%"
 
 
-def test_where_no_fraction_helps_that_is_said(tmp_path):
+def test_a_corpus_that_no_fraction_splits_is_refused(tmp_path):
     texts = [text for text in (words(300, seed) for seed in range(40)) if place(text) > 0.6][:4]
     with pytest.raises(UserError, match=r"No fraction up to 0\.5 .* or add some"):
         made(tmp_path, texts)
@@ -88,7 +88,7 @@ def test_the_best_fraction_is_the_nearest_share_in_few_digits():
     for count in (2, 3, 10, 500):
         for wanted in (0.01, 0.1, 0.4):
             digests = rng.integers(0, 2**64, count, np.uint64)
-            digests[0] = 2**60  # so that there is one
+            digests[0] = 2**60  # so that such a fraction exists
             sizes = rng.integers(1, 10_000, count)
             sentence = better_fraction(digests, sizes, wanted)
             fraction, held_out = re.match(r"\D+([\d.]+) holds out (\d+)", sentence).groups()
@@ -101,7 +101,7 @@ def test_the_best_fraction_is_the_nearest_share_in_few_digits():
                 assert not 0 < share < 1 or abs(np.log(share / wanted)) >= distance - 1e-9
 
 
-def test_a_share_far_from_what_was_asked_is_told(tmp_path, capsys):
+def test_a_share_far_from_the_requested_one_is_reported(tmp_path, capsys):
     texts = sorted((words(300, seed) for seed in range(40)), key=place)
     # Three of five are held out at 0.4.
     texts = [next(t for t in texts if place(t) > low) for low in (0.1, 0.2, 0.35, 0.6, 0.8)]
@@ -134,7 +134,7 @@ def test_a_share_far_from_what_was_asked_is_told(tmp_path, capsys):
     assert capsys.readouterr().out.startswith(sentence)
 
 
-def test_a_share_as_asked_is_not_told(tmp_path):
+def test_a_share_close_to_the_requested_one_is_not_reported(tmp_path):
     texts = [words(60, seed) for seed in range(200)]
     assert describe_share(made(tmp_path, texts, validation_fraction=0.2)) is None
 

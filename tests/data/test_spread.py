@@ -46,7 +46,7 @@ def test_results_come_in_the_order_of_the_items():
 
 
 @pytest.mark.parametrize(("tasks", "items"), [(1, 4), (3, 1)])
-def test_one_task_or_item_takes_no_process(tasks, items):
+def test_one_task_or_item_starts_no_process(tasks, items):
     results = list(in_processes(tasks)(slow_square, range(items)))
     assert {process for _, process in results} == {os.getpid()}
 
@@ -66,7 +66,7 @@ def test_no_more_items_are_taken_than_are_needed():
     assert len(taken) <= 3 + 2 + 3
 
 
-def test_ahead_takes_so_many_more_and_gives_them_all():
+def test_ahead_takes_count_items_more_and_yields_all():
     taken = []
     items = ahead((taken.append(n) or n for n in range(10)), 3)
     assert next(items) == 0
@@ -74,7 +74,7 @@ def test_ahead_takes_so_many_more_and_gives_them_all():
     assert list(items) == list(range(1, 10))
 
 
-def test_what_was_taken_before_an_error_is_given():
+def test_items_taken_before_an_error_are_yielded_first():
     def items():
         yield from range(5)
         raise ValueError("no more")
@@ -85,17 +85,17 @@ def test_what_was_taken_before_an_error_is_given():
         next(given)
 
 
-def test_an_error_of_the_users_arrives_as_it_is():
+def test_a_user_error_is_raised_unchanged():
     with pytest.raises(UserError, match="3 is bad"):
         list(in_processes(2)(fail_at_three, range(9)))
 
 
-def test_a_process_that_was_killed_is_told_of():
+def test_a_killed_process_is_reported():
     with pytest.raises(UserError, match="A process that tokenised was killed"):
         list(in_processes(2)(die_at_three, range(9)))
 
 
-def test_the_processes_of_a_killed_one_end():
+def test_the_processes_end_if_their_parent_is_killed():
     program = """
 import time
 from raygpt.data.spread import in_processes

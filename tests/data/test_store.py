@@ -48,7 +48,7 @@ def s3(tmp_path_factory):
 
 @pytest.fixture(params=["file", "s3"])
 def uri(request, tmp_path):
-    """Of an empty folder in a store."""
+    """The URI of an empty folder in a store."""
     if request.param == "file":
         return f"file://{tmp_path}/store"
     return request.getfixturevalue("s3").format(tmp_path.name)
@@ -97,7 +97,7 @@ def test_files_are_read_as_they_were_written(uri):
     assert Store(uri, "other").read("a/b") is None
 
 
-def test_machines_take_what_another_one_made(machine):
+def test_machines_reuse_the_shards_of_another_machine(machine):
     first, made = machine("one", 10**9)
     assert made > 5
     second, made = machine("two", 10**9)
@@ -105,7 +105,7 @@ def test_machines_take_what_another_one_made(machine):
     assert contents(second.folder) == contents(first.folder)
 
 
-def test_only_needed_shards_are_taken_and_further_ones_are_added(machine):
+def test_only_needed_shards_are_copied_and_further_ones_are_added(machine):
     machine("one", 3000)
     few, made = machine("two", 1)
     assert made == 0
@@ -121,7 +121,7 @@ def test_only_needed_shards_are_taken_and_further_ones_are_added(machine):
 
 
 @pytest.mark.parametrize("harm", [lambda c: c[:-2], lambda c: b"\0" + c[1:]])
-def test_what_is_damaged_in_the_store_is_made_again(machine, uri, harm):
+def test_a_shard_damaged_in_the_store_is_made_again(machine, uri, harm):
     first, _ = machine("one", 10**9)
     store = Store(uri, first.folder.name)
     whole = store.read("00002.tokens")
@@ -131,7 +131,7 @@ def test_what_is_damaged_in_the_store_is_made_again(machine, uri, harm):
     assert store.read("00002.tokens") == whole
 
 
-def test_what_is_lost_here_comes_from_the_store(machine):
+def test_a_shard_lost_here_is_copied_from_the_store(machine):
     first, _ = machine("one", 10**9)
     before = contents(first.folder)
     (first.folder / "00001.tokens").write_bytes(b"damaged")
@@ -165,12 +165,12 @@ def test_uris_and_paths():
     assert Data(cache="s3://bucket/x").cache == "s3://bucket/x"
 
 
-def test_a_store_gets_what_is_here_already(machine, uri, monkeypatch):
+def test_a_new_store_gets_the_shards_of_this_machine(machine, uri, monkeypatch):
     with monkeypatch.context() as refusing:
         refusing.setattr(Store, "write", refuse)
         with pytest.raises(UserError, match="it refuses"):
             machine("one", 10**9)
-    # It refused before the long part.
+    # It was refused before the tokenising.
     assert not list(Path(os.environ["RAYGPT_CACHE"]).glob("*/*.tokens"))
     with monkeypatch.context() as silent:
         silent.setattr(Store, "write", lambda *_: None)
@@ -186,7 +186,7 @@ def refuse(store, name, content):
     raise UserError("it refuses")
 
 
-def test_a_machine_that_is_lost_has_sent_most_of_it(machine, monkeypatch):
+def test_a_lost_machine_has_sent_most_shards(machine, monkeypatch):
     write_shard = Shards._write_shard
 
     def die(shards, number, part):
@@ -203,7 +203,7 @@ def test_a_machine_that_is_lost_has_sent_most_of_it(machine, monkeypatch):
     assert made == len(whole.shards) - 6
 
 
-def test_a_shard_mended_from_the_store_shortens_no_folder(machine):
+def test_mending_a_shard_from_the_store_keeps_later_shards(machine):
     first, _ = machine("one", 10**9)
     before = contents(first.folder)
     (first.folder / "00000.tokens").write_bytes(b"damaged")

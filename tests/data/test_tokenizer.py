@@ -80,7 +80,7 @@ def test_token_bytes_add_up_to_the_text(tokenizer):
         assert tokenizer.token_bytes[ids].sum() == len(text.encode())
 
 
-def test_a_saved_tokenizer_is_the_same_again(tokenizer, tmp_path):
+def test_a_saved_tokenizer_loads_unchanged(tokenizer, tmp_path):
     tokenizer.save(tmp_path)
     again = Tokenizer.load(tmp_path)
     assert (again.name, again.vocab_size) == (tokenizer.name, tokenizer.vocab_size)
@@ -140,7 +140,7 @@ train_tokenizer("bpe-700", texts).save(pathlib.Path(sys.argv[2]))
     assert len(digests) == 1
 
 
-def test_a_text_too_small_says_how_far_it_goes():
+def test_a_text_too_small_for_the_tokenizer_states_the_possible_size():
     with pytest.raises(UserError) as caught:
         train_tokenizer("bpe-9000", TRAINING)
     name = str(caught.value).split("Take ")[1].split()[0]

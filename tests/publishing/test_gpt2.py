@@ -52,7 +52,7 @@ def test_the_logits_are_raygpts_own(trained, exported):
     torch.testing.assert_close(theirs, ours[..., :300], rtol=1e-5, atol=1e-5)
 
 
-def test_every_parameter_counts(trained):
+def test_every_parameter_changes_the_logits(trained):
     """Biases and gains too, which training has hardly changed here."""
     shape = Model(d_model=24, n_layers=3, n_heads=4, dropout=0.1)
     torch.manual_seed(0)
@@ -79,8 +79,8 @@ def test_a_model_with_other_parameters_is_refused(trained):
         to_transformers(richer, shape, trained.tokenizer)
 
 
-def test_a_model_that_computes_something_else_is_refused(trained):
-    """The same parameters, and logits that GPT-2 would not have."""
+def test_a_model_with_other_logits_is_refused(trained):
+    """It has the same parameters but other logits than GPT-2."""
 
     class Doubled(GPT):
         def forward(self, tokens_BT):

@@ -106,7 +106,7 @@ def test_the_card_of_a_searchs_best_trial_warns_of_selection(search, trained, tm
     assert ", one of 3 trials." in model_card("x", trained, other)
 
 
-def test_the_result_of_a_confirmation_is_said(search, trained, tmp_path):
+def test_the_card_states_the_result_of_a_confirmation(search, trained, tmp_path):
     for number, (one, other) in enumerate([(2.50, 2.75), (2.52, 2.77)], 1):
         search(f"0001-{number}", one, confirms="0001")
         search(f"0000-{number}", other, confirms="0000")

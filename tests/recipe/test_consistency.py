@@ -34,7 +34,7 @@ def test_contradictions():
     assert "two rungs" in clash(tokens="2560K", search={"rungs": ["1/2", "0.51", 1]})[1]
 
 
-def test_limits_that_are_no_contradiction():
+def test_values_at_the_limits_are_allowed():
     recipe(batch_tokens=512, tokens="1M")
     recipe(tokens="256K", search={"rungs": [1]})
     recipe(warmup="1/3")

@@ -30,5 +30,5 @@ def test_invalid_corpus_names(name):
     assert parse_corpus(name) is None
 
 
-def test_the_names_in_messages_are_names():
+def test_the_names_in_messages_are_valid():
     assert all(parse_corpus(name) for name in NAMES)

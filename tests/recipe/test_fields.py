@@ -105,7 +105,7 @@ def test_starts_refused(key, given, message):
         read_field_range(key, given)
 
 
-def test_only_what_leaves_trials_comparable_can_be_searched():
+def test_only_settings_that_keep_trials_comparable_can_be_searched():
     assert {key for key in FIELDS if key.startswith("model.")} - {"model.module"} <= SEARCHABLE
     assert {"training.learning_rate", "training.batch_tokens", "training.seed"} <= SEARCHABLE
     fixed = {"name", *NEVER_SEARCHED}

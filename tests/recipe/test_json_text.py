@@ -18,11 +18,11 @@ def recipe(tmp_path, monkeypatch):
 
 @pytest.fixture
 def elsewhere(monkeypatch):
-    """As in another process, which has loaded no model yet."""
+    """Stands for another process, which has loaded no model yet."""
     monkeypatch.setattr(own_model, "_known", {})
 
 
-def test_a_recipe_of_the_gpt_is_the_json_that_it_always_was():
+def test_the_json_of_a_gpt_recipe_has_not_changed():
     recipe = Recipe(name="x", training={"tokens": "300M", "learning_rate": 1e-3})
     assert recipe_to_json(recipe) == recipe.model_dump_json()
     assert read_recipe_json(recipe_to_json(recipe, with_source=True)) == recipe

@@ -69,12 +69,12 @@ def test_a_class_without_keys_of_its_own(here):
             ", kind: {choice: [relu, gelu]}, gated: false", ""
         )
     )
-    # Whether heads divide the width is for the class to say.
+    # The class itself must check whether the heads divide the width.
     assert load_search_file("x.yaml", "full", overrides).single_recipe().model.d_model == 7
 
 
 @pytest.mark.parametrize("scale", ["full", "mini"])
-def test_what_is_written_reads_back_equal(here, scale):
+def test_a_written_recipe_reads_back_equal(here, scale):
     found = load_search_file("x.yaml", scale)
     (here / "resolved.yaml").write_text(found.to_yaml())
     assert load_search_file("resolved.yaml") == found
@@ -101,7 +101,7 @@ def test_what_is_written_reads_back_equal(here, scale):
             "model.ratio: cannot be three quarters (given {choice",
         ),
         ("model.module={choice: [a.py:A, b.py:B]}", "must be text"),
-        ("model.module=my_model.py", "names no class in a file (given my_model.py); write it like"),
+        ("model.module=my_model.py", "does not name a class in a file (given my_model.py);"),
         ("model.module=my_modle.py:MyGPT", "there is no file"),
         ("model.module=my_model.py:MyGTP", "has no class MyGTP (given my_model.py:MyGTP); did you"),
         ("model.module=my_model.py:Shape", "Shape of "),
@@ -114,14 +114,14 @@ def test_mistakes_say_where_and_what(here, override, message):
     assert message in line
 
 
-def test_what_only_the_class_knows_to_be_impossible(here):
+def test_contradictions_that_only_the_class_knows_are_found(here):
     place = "x.yaml, line 2: model.module: relu cannot be gated (given my_model.py:MyGPT)"
     assert refused("model.kind=relu") == place
     assert (
         refused("model.gated={choice: [false, true]}", "model.kind={choice: [gelu, relu]}") == place
     )
     found = load_search_file("x.yaml", "full", ["model.gated={choice: [false, true]}"])
-    with pytest.raises(RecipeError, match="is no range"):
+    with pytest.raises(RecipeError, match="is not a range"):
         found.recipe({"model.base": 1, "model.gated": True, "model.kind": "relu"})
 
 
@@ -137,9 +137,9 @@ BROKEN = [
     ("import sys\nsys.exit(3)", "line 2 raised SystemExit: 3"),
     ("", "has no class MyGPT (given my_model.py:MyGPT); it has no torch.nn.Module at all"),
     ("class MyGPT: pass", "MyGPT of "),
-    ("from torch import nn\nMyGPT = nn.Linear(1, 1)", "is no torch.nn.Module"),
-    (GOOD.replace("Settings(Model)", "Settings"), "is no subclass of raygpt.recipe.Model"),
-    (GOOD.replace("Settings = Settings", "Settings = {'base': 1}"), "is no subclass of"),
+    ("from torch import nn\nMyGPT = nn.Linear(1, 1)", "is not a torch.nn.Module"),
+    (GOOD.replace("Settings(Model)", "Settings"), "is not a subclass of raygpt.recipe.Model"),
+    (GOOD.replace("Settings = Settings", "Settings = {'base': 1}"), "is not a subclass of"),
     (GOOD.replace("groups:", "dropout:"), "declares dropout again (given"),
     (GOOD.replace("groups:", "module:"), "declares module again"),
     (GOOD.replace("groups:", "own:"), "declares own again"),
@@ -149,7 +149,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("text", "message"), BROKEN)
-def test_what_is_wrong_with_the_file_is_one_message(here, text, message):
+def test_an_error_in_the_file_is_one_message(here, text, message):
     (here / "my_model.py").write_text(text)
     before = set(sys.modules)
     line = refused()
@@ -161,7 +161,7 @@ def test_what_is_wrong_with_the_file_is_one_message(here, text, message):
     assert not {name for name in set(sys.modules) - before if name.startswith("raygpt_model")}
 
 
-def test_a_file_runs_once_for_each_text_of_it(here):
+def test_a_file_runs_once_per_version_of_its_text(here):
     counted = GOOD + "\nopen('runs.txt', 'a').write('.')\n"
     (here / "my_model.py").write_text(counted)
     for scale in ("full", "mini", "full"):
@@ -196,7 +196,7 @@ def test_a_copy_beside_the_recipe_comes_before_the_file(here):
     assert load_search_file("x.yaml") == first
 
 
-def test_recipes_and_searches_travel_to_where_the_file_is_not(here):
+def test_recipes_and_searches_are_unpickled_without_the_file(here):
     found = load_search_file("x.yaml")
     recipe = found.baseline()
     assert pickle.loads(pickle.dumps((found, recipe))) == (found, recipe)

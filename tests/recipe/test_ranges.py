@@ -36,7 +36,7 @@ def test_bounds_read_as_people_write_them():
     assert read_range({"int": ["1K", "4K"], "start": "2K"}).start == 2000
 
 
-def test_a_start_makes_another_range():
+def test_ranges_with_different_starts_differ():
     assert Uniform(0.0, 0.2, start=0.1) != Uniform(0.0, 0.2)
 
 
@@ -211,7 +211,7 @@ class Asked:
         (Choice(("a", "b")), ("suggest_categorical", ("x", ["a", "b"]), {})),
     ],
 )
-def test_what_optuna_is_asked(found, asked):
+def test_the_distribution_that_optuna_is_asked_for(found, asked):
     trial = Asked(found.middle)
     assert found.suggest(trial, "x") == found.middle
     assert trial.asked == asked

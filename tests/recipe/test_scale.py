@@ -40,7 +40,7 @@ def scales_of(written):
         ("mini", 0, True, "mini"),
     ],
 )
-def test_the_scale_follows_from_hardware_and_wish(scales_of, asked, gpus, cpu, chosen):
+def test_the_scale_follows_from_the_hardware_and_the_option(scales_of, asked, gpus, cpu, chosen):
     assert scales_of(asked).choose(gpus, cpu).scale == chosen
 
 
@@ -68,7 +68,7 @@ def test_mini_without_a_mini_section_is_refused(scales_of):
         same.choose(0, False)
 
 
-def test_what_is_impossible_at_one_scale_is_an_error_only_there(scales_of):
+def test_an_error_at_one_scale_is_raised_only_there(scales_of):
     scales = scales_of("auto", TOO_SMALL)
     assert scales.choose(0, False).fixed["training.tokens"] == 2500
     assert [found.scale for found in scales.possible] == ["mini"]
@@ -81,12 +81,12 @@ def test_what_is_impossible_at_one_scale_is_an_error_only_there(scales_of):
 @pytest.mark.parametrize(
     ("asked", "override"), [("full", TOO_SMALL), ("auto", "training.tokens=500"), ("mini", "x=1")]
 )
-def test_what_is_impossible_on_any_hardware_is_an_error_at_once(scales_of, asked, override):
+def test_an_error_on_any_hardware_is_raised_at_once(scales_of, asked, override):
     with pytest.raises(RecipeError):
         scales_of(asked, override)
 
 
-def test_an_error_at_both_scales_is_said_once_and_others_each(scales_of):
+def test_an_error_at_both_scales_is_reported_once(scales_of):
     with pytest.raises(RecipeError) as error:
         scales_of("auto", "training.tokens=500", "model.d_modle=3")
     lines = str(error.value).splitlines()
@@ -97,7 +97,7 @@ def test_an_error_at_both_scales_is_said_once_and_others_each(scales_of):
     assert "1000" in mini
 
 
-def test_what_runs_is_described(scales_of):
+def test_the_description_of_a_scale(scales_of):
     scales = scales_of()
     full, mini = scales.possible
     text = scales.describe(full, 1, "32 trials of up to")

@@ -28,7 +28,7 @@ def test_a_recipe_needs_only_its_budget_and_peak_rate():
         Training(tokens=1)
 
 
-def test_defaults_are_what_their_fields_would_read():
+def test_defaults_are_valid_values_of_their_fields():
     for section in (Data(), Model(), Search(), recipe().training):
         assert type(section)(**section.model_dump()) == section
 

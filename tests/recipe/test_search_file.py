@@ -146,7 +146,7 @@ def test_the_first_values_of_a_search(search):
 
 
 def test_a_search_must_be_able_to_start(written):
-    # The ends of the ranges can all meet.
+    # All combinations of the ends are valid, only the start is not.
     path = written(
         "training: {tokens: 300M, learning_rate: 1}\n"
         "model: {d_model: {int: [300, 600], start: 301}, n_heads: {choice: [1, 2]}}\n"
@@ -172,7 +172,7 @@ def test_recipe_takes_numpy_scalars(search):
 
 
 @pytest.mark.parametrize("scale", ["full", "mini"])
-def test_what_to_yaml_writes_loads_to_an_equal_search(search, written, scale):
+def test_a_written_search_loads_equal(search, written, scale):
     found = load_search_file(search, scale, ["training.warmup=0.003", "search.rungs=[1/3, 1]"])
     resolved = written(found.to_yaml(), "resolved.yaml")
     assert load_search_file(resolved) == found
@@ -338,7 +338,7 @@ def test_shipped_searches_start_from_the_baseline(scale):
             assert value.start is not None
 
 
-def test_the_ladder_of_shipped_files():
+def test_each_shipped_file_searches_more_values():
     searched = {path.stem: list(load_search_file(path).ranges) for path in SHIPPED}
     assert searched == {
         "baseline": [],
@@ -354,7 +354,7 @@ def test_the_ladder_of_shipped_files():
     }
 
 
-def test_no_budget_is_larger_than_the_largest(tmp_path):
+def test_the_largest_budget_is_an_upper_bound(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text(
         "data: {context: 100}\n"
@@ -413,7 +413,7 @@ def test_betas_refused(written, betas, message):
 
 
 def test_the_search_of_a_run_of_the_last_release_is_read():
-    """It has `betas`, and was written before some settings were there."""
+    """It has `betas`, and was written before some settings existed."""
     path = Path(__file__).parent / "last_release.yaml"
     assert "betas: [0.9, 0.95]" in path.read_text()
     found = load_search_file(path)
@@ -442,7 +442,7 @@ def ranges_over(field):
     return kinds
 
 
-# The budget, which trials share, and what decides nothing of training or is no value of it.
+# The budget, which all trials share, and settings that do not affect training.
 NEVER_RANGES = {"tokens", "report_every", "checkpoint_every", "module"}
 
 

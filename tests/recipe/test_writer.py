@@ -8,7 +8,7 @@ from raygpt.recipe.search_file import load_search_file
 from raygpt.recipe.writer import recipe_to_yaml, settings_to_yaml
 
 
-def test_how_values_are_written():
+def test_values_are_written_in_their_usual_form():
     text = settings_to_yaml(
         {
             "name": "x",

@@ -34,7 +34,7 @@ def test_long_wording_is_cut():
     assert read_yaml("x" * 500).quote() == "x" * 79 + "…"
 
 
-def test_an_empty_text_is_nothing():
+def test_an_empty_text_has_no_value():
     assert read_yaml("# only a comment\n").plain() is None
 
 
@@ -57,7 +57,7 @@ def test_an_empty_text_is_nothing():
         ("a: \x01", "line 1: is not YAML"),
     ],
 )
-def test_what_is_refused(text, message):
+def test_invalid_yaml_is_refused(text, message):
     with pytest.raises(RecipeError) as error:
         read_yaml(text)
     assert message in str(error.value)

@@ -8,7 +8,7 @@ SEARCHED = ("training.learning_rate", "training.weight_decay", "model.n_layers")
 
 
 def figures(tokens, bits_per_byte=None, rung=None, **others):
-    """What a report says; validation figures at rungs only."""
+    """The figures of a report; validation figures at rungs only."""
     found = {
         "step": tokens // 100,
         "tokens": tokens,
@@ -118,7 +118,7 @@ def confirmed(tmp_path_factory):
 
 @pytest.fixture
 def search(made_search, tmp_path):
-    """The same, to be changed."""
+    """A copy of `made_search` that tests may change."""
     folder = tmp_path / "search"
     shutil.copytree(made_search.folder, folder)
     return RunTables(folder, SEARCHED)

@@ -7,7 +7,7 @@ from raygpt.results.tables import load_results
 
 
 def saved(tables, trial_id, name="checkpoint"):
-    """Makes a trial's checkpoint, as far as anybody looks at it here."""
+    """Makes the parts of a trial's checkpoint that these tests need."""
     folder = tables.folder.absolute() / files.TRIAL_FOLDERS / trial_id / name
     folder.mkdir(parents=True)
     (folder / files.CHECKPOINT_FILE).touch()
@@ -40,7 +40,7 @@ def test_a_checkpoint_is_that_of_its_trial(search, monkeypatch):
         assert found.trial["trial_id"] == "0001"
 
 
-def test_a_checkpoint_that_no_row_names_or_that_lies_in_no_run(search, tmp_path):
+def test_a_checkpoint_without_a_row_or_a_run(search, tmp_path):
     saved(search, "0001", "checkpoint_0")
     old = search.folder / files.TRIAL_FOLDERS / "0001" / "checkpoint_0"
     saved(search, "0001", "checkpoint_1")
@@ -50,8 +50,8 @@ def test_a_checkpoint_that_no_row_names_or_that_lies_in_no_run(search, tmp_path)
     assert find_checkpoint(alone).results is None
 
 
-def test_the_run_of_the_best_configuration_that_went_farthest(tables, begin, report):
-    """Which a baseline that was stopped does not."""
+def test_the_further_run_with_the_largest_budget_is_used(tables, begin, report):
+    """The best configuration is a baseline that was stopped in the search."""
     for trial_id, rung in (("0000", 0), ("0000-1", 2), ("0000-2", 2), ("0001", 2)):
         begin(trial_id, confirms=trial_id[:4] if "-" in trial_id else None)
         tables.add_report(trial_id, report(300 * (rung + 1), 2.0, rung))
@@ -66,7 +66,7 @@ def test_the_run_of_the_best_configuration_that_went_farthest(tables, begin, rep
     assert best_saved(load_results(tables.folder))["trial_id"] == "0000-1"
 
 
-def test_what_is_no_checkpoint_is_one_message(search, tmp_path):
+def test_a_path_without_a_checkpoint_is_one_message(search, tmp_path):
     assert refusal(tmp_path / "absent") == f"{tmp_path / 'absent'}: no such folder"
     message = refusal(tmp_path)
     assert "neither a run folder (no trials.parquet in it) nor a checkpoint" in message
@@ -75,7 +75,7 @@ def test_what_is_no_checkpoint_is_one_message(search, tmp_path):
     assert refusal(folder.parent).endswith(f"; in it: {folder}")
 
 
-def test_a_run_without_a_saved_model_says_how_its_trials_stand(search):
+def test_a_run_without_a_saved_model_lists_its_trials_statuses(search):
     assert refusal(search.folder).endswith(
         "its trials: completed, stopped, running, completed, running, diverged, failed"
     )

@@ -61,14 +61,14 @@ def test_equal_figures_do_not_differ():
 
 
 @pytest.mark.parametrize("name", [*TEXT, BUDGET])
-def test_each_of_them_makes_a_difference(name):
+def test_every_column_can_make_figures_incomparable(name):
     one = TEXT | {BUDGET: 900}
     assert differences(one, one, one | {name: "other"}) == [name]
-    # What is not known is no known difference.
+    # An unknown value is not a known difference.
     assert differences(one, {key: value for key, value in one.items() if key != name}) == []
 
 
-def test_what_a_trial_has_is_what_the_dataset_says(run_of):
+def test_trials_have_the_fingerprints_of_the_dataset(run_of):
     (found,) = scored_texts(run_of("a"))
     assert differences(found, TEXT) == []
     assert TEXT.items() <= found.items()
@@ -95,7 +95,7 @@ def test_runs_on_other_text_are_refused_with_the_setting_to_change(run_of, name,
     assert message.count("decided by") == 1
 
 
-def test_a_search_to_be_can_be_compared_with_a_run(run_of):
+def test_a_new_search_can_be_compared_with_a_run(run_of):
     there = scored_texts(run_of("a"))
     assert why_incomparable({"a": there, "this search": [TEXT]}) == ""
     why = why_incomparable({"a": there, "this search": [TEXT | {"context": 32}]})
@@ -115,7 +115,7 @@ def test_an_older_run_has_its_context_from_its_search_file(run_of):
         refuse_incomparable({"new": run_of("other", context=32), "old": old})
 
 
-def test_an_older_run_with_another_tokenizer_is_told_by_its_bytes_per_token(run_of):
+def test_an_older_run_with_another_tokenizer_is_recognised_by_its_bytes_per_token(run_of):
     old = run_of("old", search=SEARCH.format(context=64, tokens=900_000), **UNRECORDED)
     new = run_of("new", scored_tokens=250)
     with pytest.raises(UserError, match=r"bytes_per_token \(new: 3\.6; old: 3\.0\).*tokenizer"):
@@ -123,7 +123,7 @@ def test_an_older_run_with_another_tokenizer_is_told_by_its_bytes_per_token(run_
 
 
 @pytest.mark.parametrize("name", ["validation_set", "context"])
-def test_what_is_not_known_is_refused(run_of, name):
+def test_runs_with_unknown_text_are_refused(run_of, name):
     old = run_of("old", **UNRECORDED | {name: None})
     with pytest.raises(UserError, match=rf"{name} \(new: \w+; old: not known\)"):
         refuse_incomparable({"new": run_of("new"), "old": old})
@@ -137,7 +137,7 @@ def test_a_resumed_older_run_gets_the_columns(run_of):
     assert TEXT.items() <= found.items()
 
 
-def test_a_resumed_run_whose_data_is_not_known_stays_so(run_of):
+def test_a_resumed_run_with_unknown_data_keeps_it_unknown(run_of):
     old = run_of("old", data=None, **UNRECORDED)
     RunTables(old.folder, ["x.y"], {"data": "d", **TEXT}).flush()
     assert load_results(old.folder).trials["context"].isna().all()
@@ -148,7 +148,7 @@ def test_a_resumed_run_whose_data_is_not_known_stays_so(run_of):
 
 @pytest.fixture
 def of_several_batch_sizes(tmp_path, report):
-    """A run whose budgets come to other `tokens` in each trial; the best has the fewest."""
+    """A run in which the budget is rounded to other `tokens` in each trial; the best has fewest."""
     (tmp_path / files.SEARCH).write_text(SEARCH.format(context=64, tokens=900_000))
     tables = RunTables(tmp_path, ["training.batch_tokens"])
     for number, (rung, tokens, bits) in enumerate(
@@ -162,7 +162,7 @@ def of_several_batch_sizes(tmp_path, report):
     return tables
 
 
-def test_budgets_that_steps_of_another_size_round_otherwise_are_the_same(of_several_batch_sizes):
+def test_budgets_that_differ_only_by_rounding_are_equal(of_several_batch_sizes):
     tables = of_several_batch_sizes
     results = load_results(tables.folder)
     assert list(ranked(results.trials)["trial_id"]) == ["0002", "0001", "0000", "0003"]
@@ -206,7 +206,7 @@ def test_runs_of_different_budgets_are_listed_one_after_the_other(run_of):
     assert list(frame["gain"]) == [0.25, 0.0, 0.5, 0.0]
 
 
-def test_no_gain_is_over_a_baseline_of_another_budget(of_several_batch_sizes, report):
+def test_a_gain_needs_a_baseline_with_the_same_budget(of_several_batch_sizes, report):
     tables = of_several_batch_sizes
     tables.begin_trial("0004", 0, {})
     tables.add_report("0004", report(100_000, 1.0, 2))
@@ -215,7 +215,7 @@ def test_no_gain_is_over_a_baseline_of_another_budget(of_several_batch_sizes, re
     assert frame.loc["0003", "gain"] == 1.5
 
 
-def test_different_budgets_of_runs_are_said_in_a_line(run_of):
+def test_different_budgets_of_runs_are_described(run_of):
     small = run_of("small", 900_000, searched_with(900_000))
     same = run_of("same", 901_120, searched_with(900_000))
     large = run_of("large", 9_000_000, searched_with(9_000_000))
@@ -226,13 +226,13 @@ def test_different_budgets_of_runs_are_said_in_a_line(run_of):
     assert describe_budgets({}) == ""
 
 
-def test_equal_budgets_of_runs_are_ranked_together_however_they_are_rounded(run_of):
+def test_runs_with_equal_budgets_are_ranked_together_despite_rounding(run_of):
     one = run_of("one", 901_120, searched_with(900_000))
     other = run_of("other", 899_072, searched_with(900_000))
     assert list(leaderboard([one, other])["bits_per_byte"]) == [2.0, 2.0, 2.5, 2.5]
 
 
-def test_trials_without_a_figure_are_at_no_budget(tables, begin):
+def test_trials_without_a_figure_are_not_at_the_largest_budget(tables, begin):
     begin("0000")
     trials = load_results(tables.folder).trials
     assert at_largest_budget(trials).empty

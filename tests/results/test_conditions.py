@@ -48,7 +48,7 @@ def frame():
         ("nothing = x", []),
     ],
 )
-def test_the_rows_of_which_it_holds(frame, condition, rows):
+def test_the_rows_that_meet_a_condition(frame, condition, rows):
     found, column = select(frame, condition)
     assert list(found.index) == rows
     assert column in frame
@@ -76,7 +76,7 @@ def test_the_rows_of_which_it_holds(frame, condition, rows):
         ("__import__('os') == 1", "there is no such column"),
     ],
 )
-def test_what_is_none_is_one_message(frame, condition, said):
+def test_an_invalid_condition_is_one_message(frame, condition, said):
     with pytest.raises(UserError) as error:
         select(frame, condition)
     assert str(error.value).startswith(f"--where '{condition}': ")
@@ -84,7 +84,7 @@ def test_what_is_none_is_one_message(frame, condition, said):
     assert "\n" not in str(error.value)
 
 
-def test_an_empty_table_has_no_rows_either_way(frame):
+def test_an_empty_table_has_no_matching_rows(frame):
     assert len(select(frame.iloc[:0], "dropout < 0.1")[0]) == 0
     assert len(select(frame.iloc[:0], "kind = a")[0]) == 0
 
@@ -102,7 +102,7 @@ def test_an_empty_table_has_no_rows_either_way(frame):
         (["name = x"], "name is 0, 1, 10, 11, 2, 3, 4, …"),
     ],
 )
-def test_where_no_row_is_left_it_is_said_what_there_is(frame, conditions, said):
+def test_a_condition_without_matches_shows_the_existing_values(frame, conditions, said):
     if "1200001" in conditions[0]:
         frame.loc[2, "tokens"] = 1_200_128
     frame = frame.loc[[*frame.index, *frame.index, *frame.index]].reset_index(drop=True)
@@ -115,6 +115,6 @@ def test_where_no_row_is_left_it_is_said_what_there_is(frame, conditions, said):
     assert describe_none(frame, conditions) == f"No trial meets {asked}: {said}"
 
 
-def test_a_condition_that_is_none_is_found_behind_one_that_nothing_meets(frame):
+def test_an_invalid_condition_after_one_without_matches_is_found(frame):
     with pytest.raises(UserError, match="often is not"):
         describe_none(frame, ["dropout > 1", "dropout < often"])

@@ -12,7 +12,7 @@ SIMULATIONS = 4000
 
 
 def binomial_slack(rate, number=SIMULATIONS):
-    """How far a share of so many may lie from its rate: once in a thousand times it lies beyond."""
+    """Largest distance of a share of `number` draws from its rate; exceeded once in 1,000 times."""
     return 3.3 * math.sqrt(rate * (1 - rate) / number)
 
 
@@ -40,7 +40,7 @@ def claims(words):
 
 
 @pytest.mark.parametrize("runs", [(3, 3), (2, 2), (3, 2), (4, 1), (8, 8)])
-def test_of_two_equal_configurations_it_says_no_difference_in_95_of_100(runs):
+def test_two_equal_configurations_show_no_difference_in_95_of_100(runs):
     silent = 0
     for found in simulated([2.5, 2.5], runs):
         words = found.words()
@@ -51,7 +51,7 @@ def test_of_two_equal_configurations_it_says_no_difference_in_95_of_100(runs):
 
 
 @pytest.mark.parametrize(("number", "seeds"), [(4, 3), (6, 2)])
-def test_of_many_equal_ones_none_is_called_better_in_95_of_100(number, seeds):
+def test_many_equal_configurations_show_no_difference_in_95_of_100(number, seeds):
     silent = sum(not claims(found.words()) for found in simulated([2.5] * number, [seeds] * number))
     assert silent / SIMULATIONS == pytest.approx(0.95, abs=binomial_slack(0.95))
 
@@ -113,7 +113,7 @@ def test_the_winner_of_a_search_over_nothing_is_no_better(table):
         picked = next(c for c in found.configurations if c.trial_id == f"{best[0]:04}")
         gains.append(found.baseline.mean - picked.mean)
     assert silent / 200 == pytest.approx(0.95, abs=binomial_slack(0.95, 200))
-    # What it was picked for was luck, which its further runs do not have.
+    # It was selected for its luck, which its further runs do not have.
     assert np.mean(gains) == pytest.approx(0, abs=3.3 * np.std(gains) / math.sqrt(200))
 
 
@@ -162,7 +162,7 @@ def test_with_two_configurations_it_is_the_t_test():
 # --- the words ----------------------------------------------------------------------------------
 
 
-def test_what_is_said(three):
+def test_the_sentences_of_a_confirmation(three):
     noise, *differences, test = three.words()
     assert noise == (
         "8 runs of 3 configurations, each with a seed of its own. From run to run the standard "
@@ -181,7 +181,7 @@ def test_what_is_said(three):
     assert "It shows differences above 0.0430 bits per byte" in test
 
 
-def test_many_that_tie_share_a_sentence():
+def test_many_ties_share_a_sentence():
     found = Confirmation(
         Configuration(str(number), (2.5 + number / 1000, 2.52), baseline=number == 4)
         for number in range(5)
@@ -229,7 +229,7 @@ def test_a_single_run_does_not_win():
     assert found.words()[1].startswith("1 is better than 0 (0.5050 bits")
 
 
-def test_the_first_to_have_two_runs_does_not_win_by_that():
+def test_having_two_runs_first_is_not_enough_to_win():
     found = Confirmation([Configuration("0", (3.0, 3.01)), Configuration("1", (2.5,))])
     assert found.winner is None
     assert [c.trial_id for c in found.configurations] == ["1", "0"]
@@ -243,7 +243,7 @@ def test_one_configuration_has_nothing_to_be_compared_with():
     assert words[0].startswith("2 runs of 1 configuration, each")
 
 
-def test_one_that_diverges_ranks_after_those_that_do_not():
+def test_a_diverged_configuration_ranks_last():
     found = Confirmation(
         [
             Configuration("0", (2.0, 2.01), diverged=1),
@@ -270,7 +270,7 @@ def test_one_that_diverges_ranks_after_those_that_do_not():
     ]
 
 
-def test_where_all_diverged_or_failed_there_is_no_winner():
+def test_there_is_no_winner_if_all_diverged_or_failed():
     diverged, failed = Configuration("0", (2.0, 2.0), diverged=1), Configuration("1", (), failed=3)
     found = Confirmation([diverged, failed])
     assert found.winner is None

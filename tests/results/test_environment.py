@@ -6,7 +6,7 @@ from raygpt.results import environment as module
 from raygpt.results.environment import environment, git_commit
 
 
-def test_what_a_run_was_made_with_is_plain_json():
+def test_the_environment_is_plain_json():
     found = environment(["raygpt.tune", "x.yaml"])
     assert json.loads(json.dumps(found)) == found
     assert found["command"] == ["raygpt.tune", "x.yaml"]
@@ -44,7 +44,7 @@ def test_outside_a_checkout_there_is_no_commit(tmp_path, monkeypatch):
     assert git_commit() is None
 
 
-def test_the_checkout_of_something_else_is_not_raygpts(tmp_path, monkeypatch):
+def test_the_commit_of_another_projects_checkout_is_not_used(tmp_path, monkeypatch):
     checkout(tmp_path)
     installed = tmp_path / "venv/site-packages/raygpt/results/environment.py"
     installed.parent.mkdir(parents=True)

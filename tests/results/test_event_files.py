@@ -15,10 +15,10 @@ def event_files(tables):
 
 
 @pytest.fixture
-def go(tables, begin, event_files):
+def run_trial(tables, begin, event_files):
     """Begins a trial, and has it report."""
 
-    def go(trial_id, *reports, **values):
+    def run_trial(trial_id, *reports, **values):
         begin(trial_id, **values)
         made = [row for row in tables.history if row["trial_id"] == trial_id]
         event_files.begin_trial(tables.trial(trial_id), made)
@@ -26,7 +26,7 @@ def go(tables, begin, event_files):
             tables.add_report(trial_id, each)
             event_files.add_report(trial_id, each)
 
-    return go
+    return run_trial
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def curves(tables):
     """The curves as TensorBoard reads them: steps and values by run and tag."""
 
     def read():
-        # From the run folder, as one is told to.
+        # From the run folder, as the documentation says.
         found = EventMultiplexer().AddRunsFromDirectory(str(tables.folder)).Reload()
         return {
             run.removeprefix(f"{files.EVENT_FILES}/"): {
@@ -53,8 +53,8 @@ def hparams(folder, tag):
     return getattr(HParamsPluginData.FromString(data.content), tag)
 
 
-def test_every_report_is_there_at_once_over_tokens(go, curves, report):
-    go("0000", report(100), report(200, learning_rate=0.5))
+def test_every_report_is_there_at_once_over_tokens(run_trial, curves, report):
+    run_trial("0000", report(100), report(200, learning_rate=0.5))
     assert curves() == {
         "0000": {
             "training/train_bits_per_token": [(100, 5.25), (200, 5.25)],
@@ -66,7 +66,7 @@ def test_every_report_is_there_at_once_over_tokens(go, curves, report):
 
 
 def with_cooldowns(report):
-    """Of a trial with two rungs below the full budget; the trunk overlaps with the cooldowns."""
+    """Reports of a trial with two rungs below the full budget; cooldowns overlap with the trunk."""
     off_trunk = {"cooldown": True, "learning_rate": 0.25}
     return [
         report(100, learning_rate=1.0),
@@ -81,8 +81,8 @@ def with_cooldowns(report):
     ]
 
 
-def test_cooldowns_leave_the_trunk_and_every_curve_goes_forward(go, curves, report):
-    go("0000", *with_cooldowns(report))
+def test_cooldowns_are_separate_curves_and_every_curve_moves_forward(run_trial, curves, report):
+    run_trial("0000", *with_cooldowns(report))
     found = curves()
     assert {run: tags["training/learning_rate"] for run, tags in found.items()} == {
         "0000": [(100, 1), (200, 1), (300, 1), (600, 1), (900, 0)],
@@ -96,15 +96,15 @@ def test_cooldowns_leave_the_trunk_and_every_curve_goes_forward(go, curves, repo
 
 
 @pytest.mark.parametrize("kept", range(9))
-def test_a_resumed_trial_has_every_point_once(go, tables, curves, report, kept):
+def test_a_resumed_trial_has_every_point_once(run_trial, tables, curves, report, kept):
     reports = with_cooldowns(report)
     for number, each in enumerate(reports):
         each["tokens_trained"] = 100 * (number + 1)
-    go("0000", *reports)
+    run_trial("0000", *reports)
     whole = curves()
     tables.drop_reports_after("0000", 100 * kept)
     assert len(tables.history) == kept
-    # As another process has it.
+    # As in another process.
     again = EventFiles(tables.folder)
     again.begin_trial(tables.trial("0000"), rows(load_results(tables.folder).history))
     dropped = curves()
@@ -115,8 +115,8 @@ def test_a_resumed_trial_has_every_point_once(go, tables, curves, report, kept):
     assert curves() == whole
 
 
-def test_what_was_tried_is_set_against_what_came_of_it(go, tables, event_files, report):
-    go("0000", report(300, 2.0, 0), learning_rate=0.5, n_layers=3)
+def test_hparams_show_values_with_their_results(run_trial, tables, event_files, report):
+    run_trial("0000", report(300, 2.0, 0), learning_rate=0.5, n_layers=3)
     folder = tables.folder / files.EVENT_FILES / "0000"
     values = hparams(folder, "session_start_info").hparams
     assert {name: value.number_value for name, value in values.items()} == {
@@ -141,8 +141,8 @@ def test_without_searched_values_the_seed_tells_trials_apart(event_files, tables
 @pytest.mark.parametrize(
     ("status", "how"), [("completed", 1), ("stopped", 1), ("diverged", 2), ("failed", 2)]
 )
-def test_how_a_trial_ended(go, tables, event_files, status, how):
-    go("0000")
+def test_how_a_trial_ended(run_trial, tables, event_files, status, how):
+    run_trial("0000")
     tables.end_trial("0000", status)
     event_files.end_trial(tables.trial("0000"))
     folder = tables.folder / files.EVENT_FILES / "0000"

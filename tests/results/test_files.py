@@ -49,14 +49,14 @@ def test_a_write_that_fails_leaves_the_old_content(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_place_that_cannot_be_written_is_one_message(tmp_path):
+def test_a_path_that_cannot_be_written_is_one_message(tmp_path):
     path = tmp_path / "gone" / "table"
     with pytest.raises(UserError, match=r"gone/table cannot be written: No such file"):
         replace_file(path, lambda partial: partial.write_text("x"))
 
 
 @pytest.mark.slow
-def test_a_killed_writer_leaves_whole_tables(tmp_path):
+def test_a_killed_writer_leaves_readable_tables(tmp_path):
     from raygpt.results.tables import RunTables, load_results
 
     seen = []
@@ -67,7 +67,7 @@ def test_a_killed_writer_leaves_whole_tables(tmp_path):
             text=True,
         )
         child.stdout.readline()
-        # Read while it writes, and kill it wherever it happens to be.
+        # Read while it writes, and kill it at any moment.
         until = time.monotonic() + 0.5
         while time.monotonic() < until:
             results = load_results(tmp_path)

@@ -131,7 +131,7 @@ def test_a_table_reads_well(results):
 
 
 @pytest.mark.parametrize("width", [20, 60, 80, 100, 200])
-def test_no_value_is_cut_however_narrow(results, width):
+def test_no_value_is_cut_in_a_narrow_terminal(results, width):
     text = render(leaderboard([results]), "table", width)
     assert "…" not in text
     words = text.split()
@@ -286,7 +286,7 @@ def test_gains_are_over_the_baseline_at_the_same_budget(with_baseline):
     assert order(leaderboard([with_baseline], "-gain")) == [3, 0, 2, 1]
 
 
-def test_a_gain_at_a_lower_rung_is_over_what_the_baseline_had_there(tables, begin, report):
+def test_a_gain_at_a_lower_rung_uses_the_baselines_value_there(tables, begin, report):
     for trial_id, scores in {"0000": (3.0, 2.75), "0001": (3.5,)}.items():
         begin(trial_id, baseline=trial_id == "0000")
         for rung, score in enumerate(scores):
@@ -295,7 +295,7 @@ def test_a_gain_at_a_lower_rung_is_over_what_the_baseline_had_there(tables, begi
     assert list(leaderboard([load_results(tables.folder)])["gain"]) == [0.0, -0.5]
 
 
-def test_the_baseline_is_named_where_its_gain_would_be(with_baseline):
+def test_the_gain_column_says_which_trial_is_the_baseline(with_baseline):
     lines = render(leaderboard([with_baseline]), "table", 100).splitlines()
     assert lines[0].split()[:6] == ["trial", "status", "bits", "per", "byte", "gain"]
     assert [line.split()[:4] for line in lines[1:]] == [
@@ -308,7 +308,7 @@ def test_the_baseline_is_named_where_its_gain_would_be(with_baseline):
     assert (found["baseline"], found["gain"]) == (True, 0.0)
 
 
-def test_a_baseline_without_a_result_is_no_measure(tables, begin, report):
+def test_there_are_no_gains_without_a_result_of_the_baseline(tables, begin, report):
     begin("0000", baseline=True)
     begin("0001")
     tables.add_report("0001", report(300, 2.0, 0))
@@ -333,13 +333,13 @@ def test_the_five_values_of_a_search_and_its_gains_fit_in_80_columns(tmp_path, r
 # --- what was confirmed -------------------------------------------------------------------------
 
 
-def test_what_was_confirmed_comes_first_by_its_mean(confirmed):
+def test_confirmed_trials_come_first_by_their_means(confirmed):
     frame = leaderboard([load_results(confirmed.folder)])
     assert list(frame)[:10] == [
         *("trial_id", "baseline", "status", "runs", "bits_per_byte", "standard_error"),
         *("ci_low", "ci_high", "gain", "tokens"),
     ]
-    # A row a configuration; 0003 had the best values, but a run of it diverged.
+    # A row per configuration; 0003 had the best values, but one of its runs diverged.
     assert order(frame) == [1, 2, 0, 3, 4]
     assert list(frame["status"]) == [*["confirmed"] * 3, "diverged", "stopped"]
     assert list(frame["runs"].fillna(0)) == [3, 3, 3, 2, 0]
@@ -349,7 +349,7 @@ def test_what_was_confirmed_comes_first_by_its_mean(confirmed):
     # Of Student's t with 6 degrees of freedom.
     assert frame["ci_high"][0] - 2.49 == pytest.approx(2.4469 * 0.01 / 3**0.5, rel=1e-4)
     assert frame["ci_low"][0] + frame["ci_high"][0] == pytest.approx(2 * 2.49)
-    # Over the baseline's mean; what was not confirmed over what the baseline had in the search.
+    # Over the baseline's mean; unconfirmed trials over the baseline's value in the search.
     assert list(frame["gain"].fillna(9)) == pytest.approx([0.26, 0.25, 0, 9, -0.5])
     # The baseline was stopped in the search, but confirmed at the full budget.
     assert list(frame["tokens"]) == [900, 900, 900, 900, 300]
@@ -399,7 +399,7 @@ def test_in_markdown_the_words_are_a_list(confirmed):
 
 
 @pytest.mark.parametrize("style", ["csv", "json"])
-def test_data_have_no_words(confirmed, style):
+def test_csv_and_json_have_no_sentences(confirmed, style):
     results = load_results(confirmed.folder)
     text = render(leaderboard([results]), style, words=results.conclusions)
     assert "Tukey" not in text
@@ -424,7 +424,7 @@ def test_runs_that_have_not_ended_change_nothing(with_baseline, tables, begin):
 # --- which rows ---------------------------------------------------------------------------------
 
 
-def test_only_rows_of_which_every_condition_holds(results, with_baseline):
+def test_only_rows_that_meet_every_condition(results, with_baseline):
     assert order(leaderboard([results], where=["learning_rate > 0.0025"])) == [3, 4, 2, 5, 6]
     both = ["learning_rate > 0.0025", "status != running"]
     assert order(leaderboard([results], where=both)) == [3, 5, 6]
@@ -441,7 +441,7 @@ def test_the_columns_asked_for_are_shown(results):
 
 
 @pytest.mark.parametrize("style", FORMATS)
-def test_no_row_may_be_left(results, confirmed, style):
+def test_a_leaderboard_may_be_empty(results, confirmed, style):
     for each in (results, load_results(confirmed.folder)):
         text = render(leaderboard([each], where=["tokens < 0"]), style, 80, ["a word"])
         assert "0001" not in text
@@ -472,7 +472,7 @@ def test_each_trial_has_its_folder(in_folders, tmp_path):
     assert render(frame, "csv").splitlines()[1].endswith(f",{folders[0]}")
 
 
-def test_a_table_has_links_that_take_no_room(in_folders, tmp_path):
+def test_links_in_a_table_do_not_widen_it(in_folders, tmp_path):
     frame = leaderboard([in_folders])
     text = linked_table(frame, 80)
     linked = [(text.plain[span.start : span.end], span.style.link) for span in text.spans]
@@ -490,7 +490,7 @@ def test_confirmed_trials_have_links_in_both_tables(confirmed, tmp_path):
     assert len([span for span in spans if span.style.link == tmp_path.as_uri()]) == 4 + 5
 
 
-def test_markdown_links_from_here_where_it_can(in_folders, tmp_path, monkeypatch):
+def test_markdown_links_are_relative_if_possible(in_folders, tmp_path, monkeypatch):
     def cells():
         lines = render(leaderboard([in_folders]), "markdown").splitlines()[2:]
         return [line.split(" | ")[0] for line in lines]

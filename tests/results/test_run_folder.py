@@ -67,7 +67,7 @@ def refused(folder, file, *overrides):
     return str(error.value)
 
 
-def test_a_run_folder_says_what_is_run_and_with_what(start, folder):
+def test_a_run_folder_has_the_recipe_and_the_environment(start, folder):
     search = start("mini", "training.warmup=0.02")
     assert load_search_file(folder / files.SEARCH) == search
     made_with = json.loads((folder / files.ENVIRONMENT).read_text())
@@ -78,7 +78,7 @@ def test_a_run_folder_says_what_is_run_and_with_what(start, folder):
     assert {path.name for path in folder.iterdir()} == {files.SEARCH, files.ENVIRONMENT}
 
 
-def test_what_exists_is_not_overwritten(start, folder):
+def test_an_existing_run_is_not_overwritten(start, folder):
     start()
     before = (folder / files.SEARCH).read_text()
     for attempt in (lambda: refuse_existing(folder), lambda: start("full")):
@@ -95,20 +95,20 @@ def test_a_file_of_that_name_is_not_overwritten(start, folder):
     assert folder.read_text() == "mine"
 
 
-def test_an_empty_folder_is_not_taken(start, folder):
+def test_an_empty_folder_is_not_used(start, folder):
     folder.mkdir(parents=True)
     with pytest.raises(UserError, match="exists and is not overwritten"):
         start()
 
 
-def test_a_place_where_no_folder_can_be_made(start, folder):
+def test_a_folder_that_cannot_be_made_is_one_message(start, folder):
     folder.parent.write_text("a file where the folder of all runs would be")
     for attempt in (lambda: refuse_existing(folder), start):
         with pytest.raises(UserError, match=r"runs/lr cannot be made: .*--runs-dir"):
             attempt()
 
 
-def test_a_place_that_must_not_be_written(start, folder, monkeypatch):
+def test_a_parent_folder_without_permission_is_one_message(start, folder, monkeypatch):
     # The tests may run as root, who may write anywhere.
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(
@@ -118,33 +118,33 @@ def test_a_place_that_must_not_be_written(start, folder, monkeypatch):
 
 
 @pytest.mark.parametrize("scale", ["full", "mini"])
-def test_an_unchanged_search_goes_on_at_its_scale(start, folder, file, scale):
+def test_an_unchanged_search_resumes_at_its_scale(start, folder, file, scale):
     search = start(scale, "training.warmup=0.02")
     before = (folder / files.ENVIRONMENT).read_bytes()
     for path in (file, folder / files.SEARCH):
         found = reopen_run(folder, path, [])
         assert found == search
         assert found.scale == scale
-    # To repeat what was given then is no change.
+    # Repeating the options of the first start is no change.
     assert reopen_run(folder, file, ["training.warmup=0.02"]) == search
     assert (folder / files.ENVIRONMENT).read_bytes() == before
 
 
-def test_a_copy_of_the_search_will_do(start, folder, tmp_path):
+def test_a_search_resumes_with_a_copy_of_its_file(start, folder, tmp_path):
     search = start()
     copy = tmp_path / "copy.yaml"
     copy.write_text((folder / files.SEARCH).read_text())
     assert reopen_run(folder, copy, []) == search
 
 
-def test_it_says_what_data_it_has_and_takes_them_from_elsewhere(start, folder, file):
+def test_a_run_may_resume_with_another_path_of_its_data(start, folder, file):
     start()
     assert json.loads((folder / files.ENVIRONMENT).read_text())["data"] == DATA
     now = reopen_run(folder, file, ["data.corpus=wikipedia", "data.cache=s3://bucket/x"])
     assert now.fixed["data.corpus"] == "wikipedia"
 
 
-def test_a_run_under_another_name_goes_on(file, tmp_path):
+def test_a_run_with_another_name_resumes(file, tmp_path):
     search = load_search_file(file, "mini")
     create_run(tmp_path / "second", search, [], [], DATA)
     assert reopen_run(tmp_path / "second", file, []) == search
@@ -172,7 +172,7 @@ def test_a_run_keeps_the_file_of_its_own_model(start, folder, file, tmp_path):
     assert f"the file of model.module ({model}) has changed" in refused(folder, file)
     model.unlink()
     assert "there is no file" in refused(folder, file)
-    # The run's own search goes on with the copy.
+    # The run's own search resumes with the copy.
     assert reopen_run(folder, folder / files.SEARCH, []) == search
     assert load_search_file(folder / files.SEARCH) == search
 
@@ -200,7 +200,7 @@ def test_trials_may_be_raised_and_stay_raised(start, folder, file, own):
     path = folder / files.SEARCH if own else file
     found = reopen_run(folder, path, ["search.trials=20", "search.concurrent=2"])
     assert (found.search.trials, found.search.concurrent) == (20, 2)
-    # Interrupted again, it goes on with all of them.
+    # Interrupted again, it resumes with all of them.
     for again in (file, folder / files.SEARCH):
         assert reopen_run(folder, again, []) == found
     assert load_search_file(folder / files.SEARCH) == found
@@ -224,7 +224,7 @@ def test_trials_may_be_raised_in_the_file(start, folder, file):
     assert load_search_file(folder / files.SEARCH).search.trials == 9
 
 
-def test_where_there_is_nothing_to_resume(folder, file):
+def test_without_a_run_there_is_nothing_to_resume(folder, file):
     assert refused(folder, file).endswith(
         f"there is no run in {folder}; leave out --resume to start one"
     )
@@ -251,11 +251,11 @@ def test_a_damaged_search_is_one_message(start, folder, file, damage):
     assert str(folder / files.SEARCH) in refused(folder, file)
 
 
-def test_whether_a_run_goes_on(start, folder):
+def test_a_running_run_is_recognised_by_its_lock(start, folder):
     start()
     assert not is_being_run(folder)
     with hold_run(folder):
         assert is_being_run(folder)
-        with pytest.raises(UserError, match="another process is running into"), hold_run(folder):
+        with pytest.raises(UserError, match="another process is running in "), hold_run(folder):
             pass
     assert not is_being_run(folder)

@@ -46,7 +46,7 @@ def test_an_empty_search_has_its_tables(tables):
     assert (tables.folder / files.LEADERBOARD).read_text().startswith("trial_id,status,")
 
 
-def test_a_trial_that_has_not_reported_is_running(tables, begin):
+def test_a_trial_without_reports_is_running(tables, begin):
     begin("0000", learning_rate=3e-4)
     (row,) = load_results(tables.folder).trials.to_dict("records")
     assert (row["trial_id"], row["status"], row["seed"]) == ("0000", "running", 7)
@@ -89,7 +89,7 @@ def test_how_trials_end(search):
         search.end_trial("0002", "lost")
 
 
-def test_tables_are_taken_over_unchanged(search, made_search):
+def test_existing_tables_are_continued_unchanged(search, made_search):
     before = load_results(search.folder)
     again = search
     assert again.trials == made_search.trials
@@ -101,7 +101,7 @@ def test_tables_are_taken_over_unchanged(search, made_search):
     pd.testing.assert_frame_equal(after.history, before.history)
 
 
-def test_a_resumed_trial_forgets_what_it_will_report_again(search, report):
+def test_a_resumed_trial_drops_reports_that_it_will_repeat(search, report):
     again = RunTables(search.folder, search.searched)
     again.drop_reports_after("0004", 300)
     history = load_results(search.folder).history
@@ -112,7 +112,7 @@ def test_a_resumed_trial_forgets_what_it_will_report_again(search, report):
     assert list(history[history["trial_id"] == "0004"]["tokens"]) == [300, 600]
 
 
-def test_a_failed_trial_that_goes_on_has_no_error(search):
+def test_a_failed_trial_that_resumes_has_no_error(search):
     search.begin_trial("0006", 7, {})
     row = load_results(search.folder).trials.set_index("trial_id").loc["0006"]
     assert row["status"] == "running"
@@ -130,7 +130,7 @@ def test_checkpoints_are_relative_within_the_run_folder(tables, begin, report):
     assert (row["checkpoint"], row["checkpoint_tokens"]) == ("/elsewhere/0000", 300)
 
 
-def test_the_larger_budget_ranks_before_fewer_bits(search):
+def test_a_larger_budget_ranks_before_fewer_bits(search):
     order = ranked(load_results(search.folder).trials)
     assert list(order["trial_id"]) == ["0003", "0000", "0004", "0001", "0002", "0005", "0006"]
     assert list(order.index) == list(range(7))
@@ -159,7 +159,7 @@ def test_equal_trials_keep_their_order(tables, begin, report):
     assert list(ranked(load_results(tables.folder).trials)["trial_id"]) == ["0000", "0001", "0002"]
 
 
-def test_what_was_confirmed_ranks_first_and_by_its_further_runs(confirmed):
+def test_confirmed_trials_rank_first_by_their_further_runs(confirmed):
     results = load_results(confirmed.folder)
     order = ranked(results.trials)
     assert list(order["trial_id"]) == ["0001", "0002", "0000", "0003", "0004"]
@@ -203,7 +203,7 @@ def made(folder):
     return folder
 
 
-def test_where_there_is_no_run(tmp_path):
+def test_a_folder_without_a_run_is_one_message(tmp_path):
     RunTables(made(tmp_path / "runs" / "lr_sched"), ())
     RunTables(made(tmp_path / "runs" / "baseline"), ())
     with pytest.raises(UserError, match=r"nowhere: no such folder$"):
@@ -234,8 +234,8 @@ def test_a_broken_table_is_one_message(search, name, damage):
 
 
 @pytest.fixture
-def hurried(tables, begin, report, monkeypatch):
-    """Tables of which all that has happened since they began stands in the journal."""
+def journalled(tables, begin, report, monkeypatch):
+    """Tables whose changes so far are all in the journal."""
     monkeypatch.setattr(tables, "_due", math.inf)
     begin("0000", learning_rate=3e-4)
     begin("0001", n_layers=3)
@@ -248,46 +248,46 @@ def hurried(tables, begin, report, monkeypatch):
     return tables
 
 
-def as_said(folder):
-    """What stands on disk, for comparison."""
+def tables_on_disk(folder):
+    """The tables on disk, for comparison."""
     results = load_results(folder)
     tables = (results.trials, results.history)
     return [(table.to_json(date_format="iso"), str(table.dtypes)) for table in tables]
 
 
-def test_what_is_in_the_journal_counts(hurried):
-    assert len(pd.read_parquet(hurried.folder / files.TRIALS)) == 0
-    before = as_said(hurried.folder)
-    assert load_results(hurried.folder).best["bits_per_byte"] == 1.75
-    assert rows(load_results(hurried.folder).trials) == hurried.trials
-    hurried.flush()
-    assert not (hurried.folder / files.JOURNAL).exists()
-    assert as_said(hurried.folder) == before
-    assert len(pd.read_parquet(hurried.folder / files.TRIALS)) == 2
+def test_changes_in_the_journal_are_loaded(journalled):
+    assert len(pd.read_parquet(journalled.folder / files.TRIALS)) == 0
+    before = tables_on_disk(journalled.folder)
+    assert load_results(journalled.folder).best["bits_per_byte"] == 1.75
+    assert rows(load_results(journalled.folder).trials) == journalled.trials
+    journalled.flush()
+    assert not (journalled.folder / files.JOURNAL).exists()
+    assert tables_on_disk(journalled.folder) == before
+    assert len(pd.read_parquet(journalled.folder / files.TRIALS)) == 2
 
 
-def test_they_are_taken_over_with_their_journal(hurried, report):
-    again = RunTables(hurried.folder, hurried.searched)
-    assert again.trials == hurried.trials
+def test_existing_tables_are_continued_with_their_journal(journalled, report):
+    again = RunTables(journalled.folder, journalled.searched)
+    assert again.trials == journalled.trials
     assert [row["tokens"] for row in again.history] == [300, 300, 900]
-    with (hurried.folder / files.JOURNAL).open("a") as file:
+    with (journalled.folder / files.JOURNAL).open("a") as file:
         file.write('{"trial": {"trial_id": "00')  # a kill
     again.end_trial("0000", "failed", "x")
-    assert load_results(hurried.folder).trials["status"].tolist() == ["failed", "diverged"]
-    assert not (hurried.folder / files.JOURNAL).exists()
+    assert load_results(journalled.folder).trials["status"].tolist() == ["failed", "diverged"]
+    assert not (journalled.folder / files.JOURNAL).exists()
 
 
-def test_a_line_that_is_not_whole_does_not_count(hurried):
-    path = hurried.folder / files.JOURNAL
+def test_an_incomplete_journal_line_is_ignored(journalled):
+    path = journalled.folder / files.JOURNAL
     whole = path.read_text()
     path.write_text(whole[:-5])
-    assert load_results(hurried.folder).trials["status"].tolist() == ["running", "diverged"]
-    assert len(load_results(hurried.folder).history) == 3
+    assert load_results(journalled.folder).trials["status"].tolist() == ["running", "diverged"]
+    assert len(load_results(journalled.folder).history) == 3
 
 
 @pytest.mark.parametrize("written", [0, 1, 2, 3])
-def test_a_kill_between_the_files_of_a_flush(hurried, monkeypatch, written):
-    before = as_said(hurried.folder)
+def test_a_kill_between_the_files_of_a_flush(journalled, monkeypatch, written):
+    before = tables_on_disk(journalled.folder)
     left = [None] * written
     replace = files.replace_file
 
@@ -301,32 +301,32 @@ def test_a_kill_between_the_files_of_a_flush(hurried, monkeypatch, written):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(files, "replace_file", until_killed)
-    monkeypatch.setattr(type(hurried.folder), "unlink", killed)
+    monkeypatch.setattr(type(journalled.folder), "unlink", killed)
     with pytest.raises(KeyboardInterrupt):
-        hurried.flush()
-    assert as_said(hurried.folder) == before
+        journalled.flush()
+    assert tables_on_disk(journalled.folder) == before
 
 
-def test_the_files_are_refreshed_when_it_is_time(hurried, monkeypatch):
-    hurried.refresh()
-    assert len(pd.read_parquet(hurried.folder / files.TRIALS)) == 0
-    monkeypatch.setattr(hurried, "_due", 0.0)
-    hurried.refresh()
-    assert len(pd.read_parquet(hurried.folder / files.TRIALS)) == 2
-    assert hurried._due > time.monotonic()
+def test_the_table_files_are_refreshed_when_due(journalled, monkeypatch):
+    journalled.refresh()
+    assert len(pd.read_parquet(journalled.folder / files.TRIALS)) == 0
+    monkeypatch.setattr(journalled, "_due", 0.0)
+    journalled.refresh()
+    assert len(pd.read_parquet(journalled.folder / files.TRIALS)) == 2
+    assert journalled._due > time.monotonic()
 
 
-def test_forgotten_reports_stay_forgotten(hurried, report):
-    hurried.drop_reports_after("0000", 300)
-    hurried._due = math.inf
-    hurried.add_report("0000", report(600))
-    assert load_results(hurried.folder).history["tokens"].tolist() == [300, 300, 600]
+def test_dropped_reports_do_not_return_from_the_journal(journalled, report):
+    journalled.drop_reports_after("0000", 300)
+    journalled._due = math.inf
+    journalled.add_report("0000", report(600))
+    assert load_results(journalled.folder).history["tokens"].tolist() == [300, 300, 600]
 
 
 # --- of which data ------------------------------------------------------------------------------
 
 
-def test_runs_of_other_data_are_not_gone_on_with(tmp_path):
+def test_a_run_with_other_data_is_not_resumed(tmp_path):
     tables = RunTables(tmp_path, ["x.y"], {"data": "d", "validation_set": "v"})
     tables.begin_trial("0000", 0, {})
     RunTables(tmp_path, ["x.y"], {"data": "d", "validation_set": "v"})

@@ -14,7 +14,7 @@ def _at_once(monkeypatch):
 
 
 def watched(seen, **console):
-    """What is written while one text after the other is to be seen, and then nothing is running."""
+    """The output of a watch that sees one text after the other, until nothing is running."""
     texts = iter(seen)
     left = [True] * (len(seen) - 1) + [False]
     file = StringIO()
@@ -24,21 +24,21 @@ def watched(seen, **console):
     return file.getvalue()
 
 
-def test_elsewhere_than_in_a_terminal_only_changes_are_written():
+def test_outside_a_terminal_only_changes_are_written():
     lines = watched(["one", "one", "two", "two", "three"]).splitlines()
     assert lines[1::2] == ["one", "two", "three"]
     assert all(line.count(":") == 2 for line in lines[::2])
 
 
-def test_long_lines_are_not_broken_there():
+def test_long_lines_are_not_broken_outside_a_terminal():
     assert watched(["word " * 30]).splitlines()[1].rstrip() == ("word " * 30).rstrip()
 
 
-def test_what_has_ended_is_shown_once():
+def test_a_run_that_has_ended_is_shown_once():
     assert len(watched(["one"]).splitlines()) == 2
 
 
-def test_a_terminal_shows_it_in_place_and_leaves_all_of_it():
+def test_a_terminal_is_updated_in_place_and_shows_all_at_the_end():
     rows = [f"row {number}" for number in range(20)]
     written = watched(["first", "\n".join(rows), "\n".join(rows)], force_terminal=True)
     # The cursor goes up again, to write over what was there.
@@ -49,7 +49,7 @@ def test_a_terminal_shows_it_in_place_and_leaves_all_of_it():
     assert written.count("row 3") > written.count("row 19") == 1
 
 
-def test_a_terminal_gets_its_cursor_back_when_the_watch_breaks_off():
+def test_the_cursor_is_restored_if_the_watch_is_interrupted():
     def interrupted():
         raise KeyboardInterrupt
 

@@ -36,7 +36,7 @@ FOUR_GPUS = {"CPU": 32.0, "GPU": 4.0}
         (Placement(1, 1, 0.6), [FOUR_GPUS], 6),
     ],
 )
-def test_room_for_trials(needed, nodes, trials):
+def test_number_of_trials_that_fit(needed, nodes, trials):
     assert trials_at_once(needed, nodes) == trials
 
 
@@ -51,7 +51,7 @@ def test_room_for_trials(needed, nodes, trials):
         (Placement(1, 1, 0), [], "has room for only 0"),
     ],
 )
-def test_no_room_is_said_with_the_settings_that_make_some(needed, nodes, said):
+def test_a_trial_that_does_not_fit_is_refused_with_the_settings_to_change(needed, nodes, said):
     with pytest.raises(UserError) as error:
         trials_at_once(needed, nodes)
     assert said in str(error.value)
@@ -103,7 +103,7 @@ CLUSTER = {
 }
 
 
-def test_nodes_that_may_yet_start_are_counted(bootstrap):
+def test_nodes_that_the_autoscaler_may_start_are_counted(bootstrap):
     bootstrap(CLUSTER)
     assert nodes_to_come(1) == [ONE_GPU, ONE_GPU, FOUR_GPUS, FOUR_GPUS]
     assert nodes_to_come(2) == [ONE_GPU, FOUR_GPUS, FOUR_GPUS]
@@ -120,7 +120,7 @@ def test_nodes_whose_resources_are_unknown_count_for_nothing(bootstrap):
         trials_at_once(Placement(1, 1, 0), nodes_to_come(1))
 
 
-def test_no_cluster_file_no_nodes(bootstrap):
+def test_without_a_cluster_file_no_nodes_are_expected(bootstrap):
     assert nodes_to_come(1) == []
     bootstrap("not JSON {")
     assert nodes_to_come(1) == []
@@ -128,9 +128,9 @@ def test_no_cluster_file_no_nodes(bootstrap):
     assert nodes_to_come(1) == []
 
 
-def test_without_ray_the_gpus_are_this_machines(monkeypatch):
+def test_without_ray_this_machines_gpus_are_counted(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
-    assert cluster.gpus_at_hand() == 3
+    assert cluster.available_gpus() == 3
 
 
 # --- logs ---------------------------------------------------------------------------------------
@@ -193,21 +193,21 @@ def sleep():
 
 @pytest.fixture
 def starts(monkeypatch, sleep):
-    """The processes of the times that Ray was started; it stands as of the time that is set."""
+    """The processes of each start of Ray; a test sets the first attempt that succeeds."""
 
     def start(**_):
         started.append(sleep())
-        if len(started) < stands.get("at", math.inf):
+        if len(started) < first_success.get("at", math.inf):
             raise Exception("The current node timed out during startup.")
 
-    started, stands = [], {}
+    started, first_success = [], {}
     monkeypatch.setattr("ray.init", start)
-    return started, stands
+    return started, first_success
 
 
-def test_a_ray_that_is_slow_to_start_is_started_again(starts, sleep):
-    started, stands = starts
-    stands["at"] = 2
+def test_ray_is_started_again_after_a_timeout(starts, sleep):
+    started, first_success = starts
+    first_success["at"] = 2
     other = sleep()
     cluster.start_on_this_machine(dashboard=False)
     first, second = started
@@ -215,7 +215,7 @@ def test_a_ray_that_is_slow_to_start_is_started_again(starts, sleep):
     assert second.poll() is other.poll() is None
 
 
-def test_a_ray_that_does_not_start_is_one_message(starts):
+def test_a_failure_to_start_ray_is_one_message(starts):
     with pytest.raises(UserError, match="in 3 attempts: The current node timed out"):
         cluster.start_on_this_machine(dashboard=False)
     assert len(starts[0]) == 3

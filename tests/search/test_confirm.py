@@ -65,10 +65,10 @@ def names(runs):
 # --- which runs ---------------------------------------------------------------------------------
 
 
-def test_the_best_that_completed_and_the_baseline(searched, tables, make_search):
+def test_the_best_completed_trials_and_the_baseline_are_confirmed(searched, tables, make_search):
     searched(*FIVE)
     runs = confirming_runs(tables.trials, make_search(CONFIRM))
-    # One of each first, so that what is cut short has as many of each.
+    # One run of each first, so that an interrupted confirmation has equally many of each.
     assert names(runs) == ["0000-1", "0002-1", "0001-1", "0000-2", "0002-2", "0001-2"]
     assert [run.confirms for run in runs] == ["0000", "0002", "0001"] * 2
     assert runs[1].values == {"model.dropout": 0.02, "training.learning_rate": 1e-3}
@@ -81,7 +81,7 @@ def test_every_run_has_a_seed_of_its_own(searched, tables, make_search):
     assert [run.seed for run in runs] == [6, 7, 8, 9, 10, 11]
 
 
-def test_without_the_setting_there_are_none(searched, tables, search_file):
+def test_nothing_is_confirmed_without_the_setting(searched, tables, search_file):
     searched(*FIVE)
     assert confirming_runs(tables.trials, search_file) == []
     assert expected_runs(tables.trials, search_file) == 0
@@ -100,7 +100,7 @@ def test_without_ranges_all_trials_are_the_same(tables, make_search, report):
 @pytest.mark.parametrize(
     ("outcomes", "expected"),
     [
-        # The baseline is no further one where it is among the best.
+        # The baseline is not confirmed twice if it is among the best.
         ([("completed", 2.0), ("completed", 2.5), ("completed", 3.0)], ["0000", "0001", "0002"]),
         ([("completed", 2.75), *[("completed", 2.5)] * 3], ["0000", "0001", "0002"]),
         ([("diverged", 3.0), ("completed", 2.5)], ["0000", "0001"]),
@@ -109,7 +109,7 @@ def test_without_ranges_all_trials_are_the_same(tables, make_search, report):
         ([("stopped", 3.0), ("stopped", 2.0)], []),
     ],
 )
-def test_what_there_is_to_confirm(searched, tables, make_search, outcomes, expected):
+def test_trials_to_confirm_by_their_outcomes(searched, tables, make_search, outcomes, expected):
     searched(*outcomes)
     runs = confirming_runs(tables.trials, make_search(CONFIRM))
     assert [run.confirms for run in runs] == expected * 2
@@ -121,7 +121,7 @@ def test_trials_of_the_same_values_are_one_configuration(searched, tables, make_
     assert names(runs) == ["0000-1", "0001-1", "0000-2", "0001-2"]
 
 
-def test_the_runs_stay_the_same_however_many_are_done(searched, confirmed, tables, make_search):
+def test_finished_runs_do_not_change_the_list_of_runs(searched, confirmed, tables, make_search):
     searched(*FIVE)
     search_file = make_search(CONFIRM)
     planned = confirming_runs(tables.trials, search_file)
@@ -130,7 +130,7 @@ def test_the_runs_stay_the_same_however_many_are_done(searched, confirmed, table
         confirmed(run, bits, "completed" if bits else "failed")
         again = RunTables(tables.folder, tables.searched)
         assert confirming_runs(again.trials, search_file) == planned
-    # One that failed is not made again either.
+    # A failed run is not repeated either.
     assert unfinished_runs(tables.trials, search_file) == []
 
 
@@ -144,7 +144,7 @@ def test_runs_that_began_out_of_order_keep_their_seeds(searched, confirmed, tabl
     assert len({run.seed for run in again}) == 6
 
 
-def test_more_can_be_asked_for_afterwards(searched, confirmed, tables, make_search):
+def test_more_runs_can_be_requested_later(searched, confirmed, tables, make_search):
     searched(*FIVE)
     for run in confirming_runs(tables.trials, make_search(CONFIRM)):
         confirmed(run, 2.0)
@@ -156,14 +156,14 @@ def test_more_can_be_asked_for_afterwards(searched, confirmed, tables, make_sear
     assert unfinished_runs(tables.trials, fewer) == []
 
 
-def test_seeds_go_round_at_their_end(searched, tables, make_search):
+def test_seeds_wrap_around_after_the_largest(searched, tables, make_search):
     searched(*FIVE)
     runs = confirming_runs(tables.trials, make_search(CONFIRM, f"training.seed={2**32 - 1}"))
     # 5 is the seed of the search's own trials.
     assert [run.seed for run in runs] == [0, 1, 2, 3, 4, 6]
 
 
-def test_a_searched_seed_gives_way(tmp_path, report, make_search):
+def test_a_searched_seed_is_replaced(tmp_path, report, make_search):
     search_file = make_search(CONFIRM, "training.seed={int: [0, 9]}")
     tables = RunTables(tmp_path, search_file.ranges)
     for number, seed in enumerate([3, 4]):
@@ -171,14 +171,14 @@ def test_a_searched_seed_gives_way(tmp_path, report, make_search):
         tables.begin_trial(f"{number:04}", seed, values)
         tables.add_report(f"{number:04}", report(2, 2.0 + number))
         tables.end_trial(f"{number:04}", "completed")
-    # But for their seeds the two are the same.
+    # The two differ only in their seeds.
     runs = confirming_runs(tables.trials, search_file)
     assert names(runs) == ["0000-1", "0000-2"]
     assert [run.values["training.seed"] for run in runs] == [run.seed for run in runs] == [1, 2]
     assert runs[0].recipe(search_file).training.seed == 1
 
 
-def test_how_many_are_expected(searched, begin, tables, make_search):
+def test_the_expected_number_of_runs(searched, begin, tables, make_search):
     search_file = make_search("search.trials=5", CONFIRM)
     assert expected_runs(tables.trials, search_file) == 4
     begin("0000", baseline=True)
@@ -198,11 +198,11 @@ def test_a_run_trains_the_same_recipe_with_another_seed(searched, tables, make_s
     expected = search_file.recipe({"model.dropout": 0.02, "training.learning_rate": 1e-3})
     assert recipe.training == expected.training.model_copy(update={"seed": 7})
     assert (recipe.model, recipe.data) == (expected.model, expected.data)
-    # No tokens go into cooldowns to rungs where nothing is stopped.
+    # It has no cooldowns, because no run is stopped at a rung.
     assert recipe.search == expected.search.model_copy(update={"rung_metric": "raw"})
 
 
-def test_the_searcher_proposes_them_in_their_order(searched, tables, make_search, needed):
+def test_the_searcher_proposes_runs_in_order(searched, tables, make_search, needed):
     searched(*FIVE)
     search_file = make_search(CONFIRM)
     runs = confirming_runs(tables.trials, search_file)[:2]

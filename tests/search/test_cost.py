@@ -23,7 +23,7 @@ def test_the_cost_of_a_token_is_relative_to_the_baseline(make_search):
         "training.batch_tokens={choice: [256, 512]}",
     ],
 )
-def test_other_ranges_leave_it_at_1(make_search, override):
+def test_other_ranges_do_not_change_the_cost(make_search, override):
     search_file = make_search(override)
     costs = TokenCosts(search_file)
     assert not costs.vary

@@ -52,13 +52,13 @@ def test_seeds_of_one_recipe_are_never_stopped(plan):
 @pytest.mark.parametrize("rungs", ["[1/9, 1/3, 1]", "[1/2, 1]", "[1/50, 1/3, 1]"])
 def test_tokens_lie_between_all_trials_stopped_and_none(plan, trials, rungs):
     found, full = plan(RAW, f"search.trials={trials}", f"search.rungs={rungs}")
-    least = full + (trials - 1) * found.rung_tokens[0]  # the first goes on to the end
+    least = full + (trials - 1) * found.rung_tokens[0]  # the first trains to the end
     assert least <= found.usual_tokens[0] <= found.tokens <= found.usual_tokens[1]
     assert found.tokens < found.largest_tokens == trials * full
 
 
 def test_a_long_random_search_takes_the_tokens_that_the_factor_implies(plan):
-    # One in three goes on past each rung: 1/9 + 1/3 · (1/3 - 1/9) + 1/9 · (1 - 1/3) of a budget.
+    # One in three continues past each rung: 1/9 + 1/3 · (1/3 - 1/9) + 1/9 · (1 - 1/3) of a budget.
     settings = ("search.trials=300", "search.reduction_factor=3", "search.sampler=random", NINTHS)
     found, full = plan(RAW, *settings)
     assert found.tokens / 300 / full == pytest.approx(0.26, abs=0.04)
@@ -77,9 +77,9 @@ def test_a_larger_factor_takes_fewer_tokens(plan):
     assert many.tokens < few.tokens
 
 
-def test_cooldowns_count(plan, make_search):
+def test_cooldown_tokens_are_planned(plan, make_search):
     found, full = plan(NINTHS)
-    # All of a rung that is not held is a cooldown: on average 0.55 of the rung.
+    # The part of a rung without hold is a cooldown: on average 0.55 of the rung.
     assert found.rung_tokens[0] == pytest.approx(full / 9, rel=0.01)
     assert found.rung_tokens[1] == pytest.approx(full * (1 / 3 + 0.55 / 9), rel=0.05)
     assert found.rung_tokens[2] == pytest.approx(full * (1 + 0.55 * 4 / 9), rel=0.05)
@@ -165,6 +165,6 @@ def test_the_confirmation_trains_the_sizes_that_it_confirms(plan):
         assert load.work == pytest.approx(3 * before.work)  # every trial again, twice
 
 
-def test_other_ranges_leave_the_cost_of_a_token_alone(plan):
+def test_other_ranges_do_not_change_the_cost_of_a_token(plan):
     compiled = "model.compile={choice: [true, false]}"
     assert plan(compiled)[0].token_costs == (1, 1)

@@ -7,7 +7,7 @@ from raygpt.training.probe import Pace
 
 FULL = 8192
 SECONDS = FULL / 1024
-"""Of a whole trial, as the reports of the fixture `report` have it."""
+"""Time of a whole trial, as in the reports of the fixture `report`."""
 PACE = Pace(tokens_per_second=512.0, evaluation_seconds=0.0)
 FIFO = "search.scheduler=fifo"
 
@@ -41,7 +41,7 @@ def run_trial(tables, begin, report):
 # --- seconds ------------------------------------------------------------------------------------
 
 
-def test_before_any_report_it_is_the_plan(forecast):
+def test_before_any_report_the_forecast_is_the_plan(forecast):
     assert forecast(FIFO, pace=None).seconds_left() is None
     found = forecast("search.trials=6", FIFO)
     # At half the speed of the reports, and a second to start each trial.
@@ -63,7 +63,7 @@ def test_trials_run_side_by_side_and_the_longest_sets_the_end(forecast, run_tria
     assert last.seconds_left() == pytest.approx(FULL / 512 + 1 / 2)
 
 
-def test_what_an_earlier_process_trained_does_not_count_as_speed(
+def test_tokens_of_an_earlier_process_do_not_count_as_speed(
     tables, begin, report, forecast, run_trial
 ):
     run_trial(forecast(), "0000", 0)  # killed here
@@ -92,7 +92,7 @@ def test_a_search_over_the_size_counts_operations(tmp_path, make_search, needed,
     tables.add_report("0000", report(2))
     found.reported("0000", SECONDS)
     tables.end_trial("0000", "completed")
-    # The large model is going to take longer by its operations, the third is of unknown size.
+    # The large model takes longer in proportion to its operations; the third size is unknown.
     unknown = plan.plan.rung_work[-1] / FULL
     assert found.seconds_left() == pytest.approx((cost + unknown) * SECONDS)
 
@@ -144,7 +144,7 @@ def test_the_share_that_continues_is_the_planned_one_until_trials_are_judged():
     assert passing_shares(planned, rows) == [(4 + 4 * 0.5) / 8, (1 + 4 * 0.25) / 6]
 
 
-def test_stops_that_are_rarer_than_planned_make_it_longer(forecast, run_trial, tables):
+def test_fewer_stops_than_planned_lengthen_the_forecast(forecast, run_trial, tables):
     found = forecast("search.trials=30", "search.rung_metric=raw")
     run_trial(found, "0000", 2, "completed", heard=SECONDS)
     before = found.seconds_left()

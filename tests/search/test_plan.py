@@ -22,7 +22,7 @@ PACE = Pace(tokens_per_second=1000.0, evaluation_seconds=2.0)
 
 @pytest.fixture
 def in_full(make_search):
-    """Six trials that all run out, evaluated at a quarter, at half and at the end."""
+    """Six trials with their full budget, evaluated at a quarter, at half and at the end."""
     return make_search("search.trials=6", "search.scheduler=fifo", "search.rung_metric=raw")
 
 
@@ -95,7 +95,7 @@ def test_a_plan_without_a_measurement_says_what_to_do(make_search, needed):
     assert "GPU-hours" not in text
 
 
-def test_what_was_spent_stands_beside_the_plan(in_full, needed, tables, begin, report):
+def test_the_summary_compares_spending_with_the_plan(in_full, needed, tables, begin, report):
     made = make_plan(in_full, 2, needed, PACE)
     save_plan(tables.folder, made)
     assert load_plan(tables.folder) == made.expected

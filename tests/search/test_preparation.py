@@ -1,4 +1,4 @@
-"""On a Ray of their own, which starts once for all of them."""
+"""Tests on one Ray, which starts once for all of them."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from raygpt.recipe.sections import Data
 from raygpt.search import cluster, preparation
 from raygpt.search.preparation import PreparedTokens, in_ray_tasks
 
-# After `cluster`, which sets up what Ray reads when it is imported.
+# Imported after `cluster`, which sets the environment variables that Ray reads then.
 import ray  # isort: skip
 
 EVERYTHING = 10**9
@@ -34,7 +34,7 @@ def on_ray(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory):
-    """Prepares so many tokens into a cache."""
+    """Prepares a number of tokens into a cache."""
     file = tmp_path_factory.mktemp("corpus") / "a.jsonl"
     texts = (f"the river {n} flows past the old town {n * n}" for n in range(800))
     file.write_text("\n".join(json.dumps({"text": text}) for text in texts))
@@ -70,7 +70,7 @@ def test_tasks_give_the_same_bytes(make, whole, tmp_path):
     assert contents(make(tmp_path, in_ray_tasks).folder) == contents(whole.folder)
 
 
-def test_an_error_of_the_users_arrives_as_it_is(tmp_path):
+def test_a_user_error_is_raised_unchanged(tmp_path):
     with pytest.raises(UserError, match=r"^no 3$"):
         list(in_ray_tasks(refuse, range(5)))
     with pytest.raises(ray.exceptions.RayError, match="by zero"):
@@ -84,12 +84,12 @@ def refuse(number):
 
 
 def tokens_of(folder, train_tokens, validation_tokens):
-    """As on another node, which reaches nothing below the folder's path if that is not there."""
+    """Tokens as another node opens them, which may not have the folder's path."""
     node = ray.get_runtime_context().get_node_id()
     return PreparedTokens(str(folder), node, None, train_tokens, validation_tokens)
 
 
-def test_where_the_folder_is_reached_it_is_used(whole):
+def test_a_folder_that_the_node_can_read_is_used(whole):
     opened = tokens_of(whole.folder, 1000, 100).open()
     assert opened.folder == whole.folder
     assert 1 < len(opened.shards) < len(whole.shards)
@@ -116,7 +116,7 @@ def elsewhere(whole, monkeypatch):
     return lambda train, validation: tokens_of(whole.folder, train, validation)
 
 
-def test_elsewhere_what_is_needed_is_brought_once(whole, elsewhere, node):
+def test_needed_shards_are_copied_to_another_node_once(whole, elsewhere, node):
     brought = elsewhere(1000, 100).open()
     assert brought.folder == node / whole.folder.name
     assert brought.shards == whole.shards[: len(brought.shards)]
@@ -128,7 +128,7 @@ def test_elsewhere_what_is_needed_is_brought_once(whole, elsewhere, node):
     assert more.shards == whole.shards[: len(more.shards)]
     assert len(more.shards) > len(brought.shards)
     assert (brought.folder / "00000.tokens").stat().st_ino == untouched
-    # What is there beyond the need of another search stays listed.
+    # Shards that only another search needs stay listed.
     before = contents(node)
     elsewhere(1000, 100).open()
     assert contents(node) == before
@@ -137,7 +137,7 @@ def test_elsewhere_what_is_needed_is_brought_once(whole, elsewhere, node):
 
 @pytest.mark.parametrize("harm", [lambda c: c[:-2], lambda c: b"\0" + c[1:]])
 @pytest.mark.parametrize("name", ["00001.tokens", "tokenizer/merges.txt"])
-def test_what_was_damaged_there_is_brought_again(whole, elsewhere, node, name, harm):
+def test_damaged_files_on_another_node_are_copied_again(whole, elsewhere, node, name, harm):
     shutil.copytree(whole.folder, node / whole.folder.name)
     file = node / whole.folder.name / name
     file.write_bytes(harm(file.read_bytes()))
@@ -157,12 +157,12 @@ def test_a_node_that_has_less_at_the_same_path_gets_the_rest(make, whole, tmp_pa
     assert contents(source.open().folder) == contents(whole.folder)
 
 
-def test_an_object_store_is_asked_rather_than_the_node(make, whole, node, tmp_path):
+def test_an_object_store_is_preferred_to_the_node(make, whole, node, tmp_path):
     uri = f"file://{whole.folder.parent}"
     tokens = PreparedTokens(f"/nowhere/{whole.folder.name}", "no node", uri, 1000, 100)
     assert tokens.open().folder == node / whole.folder.name
 
 
-def test_what_is_nowhere_is_told_of(node):
+def test_missing_tokens_are_reported(node):
     with pytest.raises(UserError, match=r"/nowhere/0123 holds no prepared data"):
         tokens_of("/nowhere/0123", 1000, 100).open()

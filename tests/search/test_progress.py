@@ -52,7 +52,7 @@ def view(clock, make_search, forecast):
 # --- plain lines --------------------------------------------------------------------------------
 
 
-def test_a_line_an_event(progress, clock, plain, tables, begin, report, search_file):
+def test_every_event_is_a_line(progress, clock, plain, tables, begin, report, search_file):
     progress = Progress(tables, search_file, plain)
     with progress:
         begin("0000")
@@ -76,7 +76,7 @@ def test_a_line_an_event(progress, clock, plain, tables, begin, report, search_f
     ]
 
 
-def test_now_and_then_a_summary(clock, plain, tables, begin, report, make_search, forecast):
+def test_a_summary_now_and_then(clock, plain, tables, begin, report, make_search, forecast):
     search_file = make_search("search.scheduler=fifo")
     progress = Progress(tables, search_file, plain, forecast(tables, search_file))
     begin("0000")
@@ -178,7 +178,7 @@ def test_counts_pace_best_and_running_trials(view, tables, underway):
     assert len(lines) == 6
 
 
-def test_a_narrow_terminal_shows_it_all_on_more_lines(view, tables, underway):
+def test_a_narrow_terminal_shows_everything_on_more_lines(view, tables, underway):
     lines = view(tables, width=60, seconds=2, before=underway)
     assert max(map(len, lines)) <= 60
     text = " ".join(" ".join(lines).split())

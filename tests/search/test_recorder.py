@@ -17,7 +17,7 @@ from raygpt.search.trial import trial_config
 
 @pytest.fixture
 def ended():
-    """What was told of trials that are over."""
+    """The calls of `ended`, for trials that are over."""
     return []
 
 
@@ -100,7 +100,7 @@ def test_a_completed_trial(tell, make_trial, report, row, folder, plain, ended):
     ]
 
 
-def test_what_a_trial_is_for(tell, make_trial, row):
+def test_a_trials_purpose_is_recorded(tell, make_trial, row):
     tell("start", make_trial("0000", baseline=True))
     tell("start", make_trial("0001"))
     tell("start", make_trial("0001-1", confirms="0001"))
@@ -110,7 +110,7 @@ def test_what_a_trial_is_for(tell, make_trial, row):
     assert row("0000")[["confirms"]].isna().all()
 
 
-def test_signs_of_life_are_no_reports(tell, make_trial, row, folder, report):
+def test_signs_of_life_are_not_recorded_as_reports(tell, make_trial, row, folder, report):
     trial = make_trial("0000")
     tell("start", trial)
     before = row("0000")
@@ -149,7 +149,7 @@ def test_a_diverged_trial(tell, make_trial, report, row, folder, plain, ended):
 
 
 class Wrapped(Exception):
-    """As Ray's errors wrap the one that a user wants to see."""
+    """Wraps an error as Ray's errors wrap the one that a user wants to see."""
 
     def __init__(self, cause):
         super().__init__("Traceback (most recent call last):\n  File ...")
@@ -188,7 +188,7 @@ def test_a_failed_trial_says_why_in_one_line(tell, make_trial, row, tmp_path, er
     assert ended == [("tune-0000", "failed", said)]
 
 
-def test_a_trial_that_was_given_up_says_so(recorder, tell, make_trial, row, tmp_path, ended):
+def test_a_trial_that_was_given_up_has_the_reason(recorder, tell, make_trial, row, tmp_path, ended):
     trial = make_trial("0000")
     tell("start", trial)
     trial.pickled_error_file = str(tmp_path / "error.pkl")
@@ -223,7 +223,7 @@ def test_a_chained_error_says_its_cause(tell, make_trial, row, tmp_path):
     assert row("0000")["error"] == "ValueError: what went wrong"
 
 
-def test_an_error_that_left_only_text_or_nothing(tell, make_trial, row, tmp_path):
+def test_errors_without_a_pickled_exception(tell, make_trial, row, tmp_path):
     (tmp_path / "error.txt").write_text("Traceback\n  somewhere\nthe actor died\n\n")
     for number, path in enumerate([str(tmp_path / "error.txt"), None]):
         trial = make_trial(f"{number:04}")
@@ -323,7 +323,7 @@ def test_the_best_recipe_is_written_when_there_is_one(tell, make_trial, report, 
 
 
 @pytest.mark.parametrize("event", ["complete", "error"])
-def test_a_best_trial_that_diverges_or_fails_is_best_no_longer(
+def test_a_trial_that_diverges_or_fails_is_no_longer_the_best(
     recorder, tell, make_trial, report, folder, event
 ):
     path = folder / files.BEST_RECIPE
@@ -339,5 +339,5 @@ def test_a_best_trial_that_diverges_or_fails_is_best_no_longer(
     assert load_search_file(path).single_recipe().training.learning_rate == 2e-3
 
 
-def test_it_goes_into_tunes_own_state_files_as_nothing(recorder):
+def test_the_recorder_is_pickled_without_state(recorder):
     assert b"tables" not in pickle.dumps(recorder)

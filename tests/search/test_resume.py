@@ -67,14 +67,14 @@ def test_values_come_back_from_disk_as_they_were(tmp_path, make_search):
     assert [type(value) for value in found.values.values()] == [int, float, bool, str]
 
 
-def test_a_row_without_a_value_gives_none(tmp_path, search_file):
+def test_a_row_with_a_missing_value_gives_none(tmp_path, search_file):
     tables = RunTables(tmp_path, search_file.ranges)
     tables.begin_trial("0000", 5, {"model.dropout": 0.1})
     assert rewind(tables, search_file, ["0000"]) == [Unfinished("0000", None, None)]
 
 
 def test_a_checkpoint_of_an_earlier_version_is_the_same_recipe(tmp_path, make_search, needed):
-    """Its trial has values that are no points of the range's grid."""
+    """Its trial has values that are not on the range's grid."""
     texts = tmp_path / "texts.jsonl"
     draw = random.Random(0)
     words = ["".join(draw.choices("abcdefghijklmnop", k=5)) for _ in range(99)]

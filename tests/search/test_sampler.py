@@ -38,7 +38,7 @@ def study(tmp_path):
 
 @pytest.fixture
 def reopened(tmp_path):
-    """The study as whoever opens the file finds it."""
+    """The study, opened again from its file."""
     return lambda: optuna.load_study(
         study_name="tiny", storage=f"sqlite:///{tmp_path / 'study.db'}"
     )
@@ -53,7 +53,7 @@ def searcher(study, search_file, needed):
 
 
 def distances(search_file, trials):
-    """How far from 1e-2, which is told to be the best, the learning rates are; in memory."""
+    """Distances of proposed learning rates from 1e-2, which is reported as the best."""
     study = optuna.create_study()
     for number in range(trials):
         study.sampler = make_sampler(search_file.search, number)
@@ -90,7 +90,7 @@ def test_tpe_learns_and_random_does_not(make_search):
     assert chance > 0.6
 
 
-def test_what_was_learned_is_proposed_again(search_file):
+def test_tpe_proposes_values_near_good_trials(search_file):
     assert list(distances(search_file, 20)) == list(distances(search_file, 20))
 
 
@@ -129,7 +129,7 @@ def test_without_ranges_trials_differ_in_their_seed(study, without_ranges, neede
 
 
 def row(figures, status, error=None):
-    """Of the trials' table, after those reports."""
+    """A row of the trials' table after these reports."""
     return {**figures, "status": status, **({"error": error} if error else {})}
 
 
@@ -165,9 +165,7 @@ def test_a_trial_stopped_at_a_rung_is_pruned(searcher, report, reopened):
 
 @pytest.mark.filterwarnings("error:The reported value is ignored")
 @pytest.mark.parametrize("passed", [0, 2])
-def test_a_diverged_trial_is_infeasible_whatever_it_had_reported(
-    searcher, report, reopened, passed
-):
+def test_a_diverged_trial_is_infeasible_despite_earlier_reports(searcher, report, reopened, passed):
     searcher.suggest("t")
     figures = {}
     for rung in range(passed):
@@ -184,7 +182,7 @@ def test_a_diverged_trial_is_infeasible_whatever_it_had_reported(
 
 
 @pytest.mark.parametrize("passed", [0, 1])
-def test_a_failed_trial_has_failed_whatever_it_had_reported(searcher, report, reopened, passed):
+def test_a_failed_trial_has_failed_despite_earlier_reports(searcher, report, reopened, passed):
     searcher.suggest("t")
     figures = report(0, 2.5) if passed else {}
     if passed:
@@ -206,13 +204,13 @@ def test_signs_of_life_are_no_results(searcher, reopened):
 # --- what divergence teaches --------------------------------------------------------------------
 
 
-def proposed_above(search_file, diverging, said):
-    """How many of 40 proposals have a learning rate above 1e-2, after 6 that have.
+def proposed_above(search_file, diverging, status):
+    """How many of 40 proposals have a learning rate above 1e-2, after 6 of such trials.
 
     Args:
-        search_file: of rates from 1e-4 to 1e-1.
-        diverging: those 6, and all proposals like them.
-        said: what the study is told of them; the others are all alike.
+        search_file: a search of learning rates from 1e-4 to 1e-1.
+        diverging: whether trials above 1e-2 diverge.
+        status: the status that the study gets for them.
     """
     study = optuna.create_study()
     above = 0
@@ -225,28 +223,28 @@ def proposed_above(search_file, diverging, said):
         rate = suggest_values(search_file, trial)["training.learning_rate"]
         high = rate > 1e-2
         above += high and number >= 16
-        # They had looked best at the lowest rung.
+        # They had the best values at the lowest rung.
         outcome = row({"bits_per_byte": 1.0 if high else 3.0, "tokens": 2048}, "stopped")
         if high and diverging:
-            outcome["status"] = said
+            outcome["status"] = status
         tell_outcome(study, trial, outcome)
     return above
 
 
-def test_the_sampler_keeps_away_from_where_trials_diverge(search_file):
-    told = proposed_above(search_file, True, "diverged")
-    mistaken = proposed_above(search_file, False, "stopped")
-    untold = proposed_above(search_file, True, "failed")
+def test_the_sampler_avoids_values_that_diverge(search_file):
+    as_diverged = proposed_above(search_file, True, "diverged")
+    as_stopped = proposed_above(search_file, False, "stopped")
+    as_failed = proposed_above(search_file, True, "failed")
     # By chance it would be a third of 40.
-    assert told <= 4
-    assert told < untold
-    assert mistaken > 25
+    assert as_diverged <= 4
+    assert as_diverged < as_failed
+    assert as_stopped > 25
 
 
 # --- resumed searches ---------------------------------------------------------------------------
 
 
-def test_resumed_trials_go_first_as_they_were(searcher, study, search_file, needed):
+def test_resumed_trials_come_first_with_their_values(searcher, study, search_file, needed):
     before = [searcher.suggest(f"a{number}") for number in range(3)]
     again = StudySearcher(
         study,
@@ -267,7 +265,7 @@ def test_resumed_trials_go_first_as_they_were(searcher, study, search_file, need
     assert len(study.trials) == 4
 
 
-def test_a_resumed_trial_is_told_under_its_number(searcher, study, search_file, needed, report):
+def test_a_resumed_trial_is_reported_under_its_number(searcher, study, search_file, needed, report):
     searcher.suggest("a")
     searcher.on_trial_result("a", report(0, 3.0))
     again = StudySearcher(study, search_file, needed, "/2", [Unfinished("0000")])
@@ -288,7 +286,7 @@ def ask(study, search_file):
     return trial
 
 
-def test_settling_what_a_kill_left(study, search_file, report, reopened):
+def test_settling_a_study_after_a_kill(study, search_file, report, reopened):
     ended = ask(study, search_file)
     study.tell(ended, 1.0)
     rows = {}
@@ -346,7 +344,7 @@ def test_settling_without_ranges(study):
     assert settle_study(study, {}) == ["0000"]
 
 
-def test_what_was_killed_while_it_was_proposed_is_proposed_again(study, search_file, needed):
+def test_a_trial_killed_while_it_was_proposed_is_proposed_again(study, search_file, needed):
     study.ask()
     study.ask().suggest_float("model.dropout", 0, 0.2)
     assert settle_study(study, {}) == ["0000", "0001"]

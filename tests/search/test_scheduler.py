@@ -59,7 +59,7 @@ def test_the_baseline_continues_to_the_end():
     assert judge("a", 1, 1.0) == CONTINUE
     assert judge("baseline", 1, 3.0, baseline=True) == CONTINUE
     assert judge("baseline", 2, 3.0, baseline=True) == STOP  # the budget is spent
-    # It counts for the others as any trial does.
+    # The others are compared with it as with any trial.
     assert judge("b", 0, 2.5) == STOP
     assert judge("c", 0, 1.0) == CONTINUE
 
@@ -71,7 +71,7 @@ def test_trials_with_equal_scores_continue():
 
 @pytest.mark.parametrize("factor", [1.5, 2, 3, 4])
 @pytest.mark.parametrize("rungs", [("1/4", "1/2", "1"), ("1/100", "9/10", "1"), ("1/3", "1")])
-def test_one_in_the_factor_continues_whatever_the_rungs(factor, rungs):
+def test_one_in_reduction_factor_trials_continues_at_any_rungs(factor, rungs):
     judge = Judge(search(rungs=rungs, reduction_factor=factor))
     draw = random.Random(0)
     seen = [[] for _ in rungs]
@@ -112,22 +112,22 @@ def story(search, trials=24, at_once=3):
 
 
 def rows(reports):
-    """As the history table has them, reports between rungs among them."""
+    """The reports as in the history table, including some between rungs."""
     for trial, rung, score, _ in reports:
         yield {"trial_id": trial, "tokens": 100, "seconds": 1.0}
         yield {"trial_id": trial, "rung": rung, "bits_per_byte": score, "tokens": 200}
 
 
-def test_after_an_interruption_it_decides_as_if_undisturbed():
+def test_decisions_after_an_interruption_are_the_same():
     reports = story(search())
     assert {decision for *_, decision in reports} == {STOP, CONTINUE}
     for cut in range(len(reports) + 1):
         judge = Judge(search(), rows(reports[:cut]))
-        # What Tune runs in the second session is new to it, also a trial that goes on.
+        # All trials of the second session are new to Tune, also those that resume.
         assert [judge(*report[:3]) for report in reports[cut:]] == [r[3] for r in reports[cut:]]
 
 
-def test_earlier_reports_decide_too():
+def test_reports_before_an_interruption_influence_decisions():
     judge = Judge(search(), rows([("a", 0, 1.0, CONTINUE)]))
     assert judge("b", 0, 2.0) == STOP
     assert Judge(search())("b", 0, 2.0) == CONTINUE

@@ -13,7 +13,7 @@ from raygpt.training.segments import tokens_trained
 
 
 class Log(Callback):
-    """Writes down what it is told, as searcher, scheduler and callback alike."""
+    """Records the events that searcher, scheduler and callback receive."""
 
     def __init__(self):
         self.lines = []
@@ -29,7 +29,7 @@ class Log(Callback):
 
 
 class Proposals(Searcher):
-    """Proposes from a list; None there is no proposal for now."""
+    """Proposes from a list; None in it means no proposal for now."""
 
     def __init__(self, proposals, log):
         super().__init__(metric="score", mode="min")
@@ -87,7 +87,7 @@ def scores(*values):
     return [{"score": value} for value in values]
 
 
-def test_everyone_is_told_in_tunes_order():
+def test_events_are_sent_in_tunes_order():
     simulation, lines = simulate(scores(1.0, 2.0))
     first, second = (trial.trial_id for trial in simulation.trials)
     assert lines == [
@@ -113,7 +113,7 @@ def test_everyone_is_told_in_tunes_order():
     ]
 
 
-def test_time_is_that_of_the_tokens():
+def test_virtual_time_is_proportional_to_tokens():
     simulation, _ = simulate(scores(1.0, 2.0, 0.5), tokens_per_second=5)
     assert [trial.began for trial in simulation.trials] == [0, 8, 10]
     assert [trial.ended for trial in simulation.trials] == [8, 10, 18]
@@ -164,7 +164,7 @@ def test_a_searcher_that_waits_is_asked_again():
         simulate([None], at_once=2)
 
 
-def test_it_breaks_off_when_the_tokens_are_spent():
+def test_the_simulation_stops_when_the_tokens_are_spent():
     simulation, _ = simulate(scores(1.0, 0.9, 0.8), at_once=2, most_tokens=50)
     assert simulation.seconds == 25
     assert [trial.ended for trial in simulation.trials] == [None, None]
@@ -173,7 +173,7 @@ def test_it_breaks_off_when_the_tokens_are_spent():
 
 
 @pytest.mark.parametrize("at_once", [1, 3])
-def test_the_assembly_of_a_search(make_search, needed, folder, at_once, plain):
+def test_a_whole_search_runs_in_virtual_time(make_search, needed, folder, at_once, plain):
     from raygpt.recipe.schema import Recipe
     from raygpt.results import files
     from raygpt.results.tables import RunTables

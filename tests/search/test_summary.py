@@ -27,7 +27,7 @@ def run(tables, begin, report):
 
 
 @pytest.fixture
-def said(folder, make_search):
+def summary_of(folder, make_search):
     def summary(trials, folder=folder, overrides=()):
         search_file = make_search(f"search.trials={trials}", *overrides)
         return summarise(load_results(folder), search_file)
@@ -35,9 +35,9 @@ def said(folder, make_search):
     return summary
 
 
-def test_a_search_that_ended(run, said, folder):
+def test_a_search_that_ended(run, summary_of, folder):
     run("completed", "stopped", "diverged", "completed")
-    text, status = said(4)
+    text, status = summary_of(4)
     assert status == 0
     lines = text.splitlines()
     assert lines[0] == "4 of 4 trials ended (2 completed, 1 stopped, 1 diverged)."
@@ -52,38 +52,38 @@ def test_a_search_that_ended(run, said, folder):
     assert "best model" not in text
 
 
-def test_best_recipe_and_model_are_named_where_there_are_any(run, said, tables, folder):
+def test_best_recipe_and_model_are_named_if_they_exist(run, summary_of, tables, folder):
     run("completed", "completed")
     tables.set_checkpoint("0000", folder.absolute() / "trials/0000/checkpoint")
     (folder / files.BEST_RECIPE).write_text("")
-    lines = said(2)[0].splitlines()
+    lines = summary_of(2)[0].splitlines()
     assert f"best recipe   python -m raygpt.train {folder / 'best.yaml'}" in lines
     assert f"best model    {folder / 'trials/0000/checkpoint'}" in lines
 
 
-def test_only_the_best_few_are_shown(run, said):
+def test_only_the_best_few_are_shown(run, summary_of):
     run(*["completed"] * 9)
-    assert "0004" in said(9)[0]
-    assert "0005" not in said(9)[0]
+    assert "0004" in summary_of(9)[0]
+    assert "0005" not in summary_of(9)[0]
 
 
-def test_without_a_result_the_status_is_1(run, said):
+def test_without_a_result_the_status_is_1(run, summary_of):
     run("failed", "diverged")
-    text, status = said(2)
+    text, status = summary_of(2)
     assert status == 1
     assert text.startswith("2 of 2 trials ended (1 failed, 1 diverged).")
     assert "it went wrong" in text
 
 
-def test_a_single_result_is_success(run, said):
+def test_a_single_result_is_success(run, summary_of):
     run("failed", "diverged", "stopped")
-    assert said(3)[1] == 0
+    assert summary_of(3)[1] == 0
 
 
 @pytest.mark.parametrize("statuses", [(), ("completed", "running"), ("failed",), ("completed",)])
-def test_an_interrupted_search_says_how_to_continue(run, said, folder, statuses):
+def test_an_interrupted_search_says_how_to_continue(run, summary_of, folder, statuses):
     run(*statuses)
-    text, status = said(3)
+    text, status = summary_of(3)
     assert status == 130
     ended = sum(status != "running" for status in statuses)
     assert text.startswith(f"Interrupted: {ended} of 3 trials ended")
@@ -92,19 +92,19 @@ def test_an_interrupted_search_says_how_to_continue(run, said, folder, statuses)
     ) in text.splitlines()
 
 
-def test_in_the_usual_folder_the_command_is_shorter(run, said, folder, monkeypatch):
+def test_in_the_default_folder_the_command_is_shorter(run, summary_of, folder, monkeypatch):
     run("running")
     monkeypatch.chdir(folder.parent.parent)
-    lines = said(3, Path("runs/tiny"))[0].splitlines()
+    lines = summary_of(3, Path("runs/tiny"))[0].splitlines()
     assert "  python -m raygpt.tune runs/tiny/search.yaml --resume" in lines
 
 
-def test_commands_are_quoted_where_a_shell_needs_it(run, said, folder):
+def test_commands_are_quoted_where_a_shell_needs_it(run, summary_of, folder):
     run("running")
     odd = folder.parent.parent / "my runs"
     odd.mkdir()
     folder.rename(odd / "tiny")
-    text = said(3, odd / "tiny")[0]
+    text = summary_of(3, odd / "tiny")[0]
     assert f"raygpt.tune '{odd}/tiny/search.yaml' --resume --runs-dir '{odd}'" in text
     assert f"raygpt.leaderboard '{odd}/tiny'" in text
 
@@ -129,11 +129,11 @@ def confirm(tables, begin, report):
     return confirm
 
 
-def test_a_confirmed_search_says_what_is_real(run, confirm, said):
+def test_a_confirmed_search_says_which_differences_are_real(run, confirm, summary_of):
     run("completed", "completed", "stopped")
     confirm("0000", 2.5, 2.51)
     confirm("0001", 2.25, 2.26)
-    text, status = said(3, overrides=CONFIRM)
+    text, status = summary_of(3, overrides=CONFIRM)
     assert status == 0
     lines = text.splitlines()
     assert lines[0] == (
@@ -148,10 +148,10 @@ def test_a_confirmed_search_says_what_is_real(run, confirm, said):
     assert any(line.startswith("- 0001 is better than 0000 (0.2500 bits") for line in lines)
 
 
-def test_an_interrupted_confirmation_can_be_continued(run, confirm, said):
+def test_an_interrupted_confirmation_can_be_continued(run, confirm, summary_of):
     run("completed", "completed")
     confirm("0000", 2.5, None)
-    text, status = said(2, overrides=CONFIRM)
+    text, status = summary_of(2, overrides=CONFIRM)
     assert status == 130
     assert text.startswith(
         "Interrupted: 2 of 2 trials ended (2 completed). "
@@ -159,36 +159,36 @@ def test_an_interrupted_confirmation_can_be_continued(run, confirm, said):
         "continue with"
     )
     # The user may also have taken the confirmation out of the recipe.
-    text, status = said(2)
+    text, status = summary_of(2)
     assert status == 0
 
 
-def test_a_search_interrupted_before_its_confirmation(run, said):
+def test_a_search_interrupted_before_its_confirmation(run, summary_of):
     run("completed", "running")
-    text, status = said(2, overrides=CONFIRM)
+    text, status = summary_of(2, overrides=CONFIRM)
     assert status == 130
     assert text.startswith("Interrupted: 1 of 2 trials ended (1 completed, 1 running). All results")
 
 
 @pytest.mark.parametrize(("statuses", "best"), [(["stopped"] * 2, 0), (["completed"] * 1, 1)])
-def test_it_says_if_fewer_configurations_were_completed_than_were_to_be_confirmed(
-    run, said, confirm, statuses, best
+def test_a_confirmation_with_too_few_completed_configurations_is_reported(
+    run, summary_of, confirm, statuses, best
 ):
     run(*statuses)
     if best:
         confirm("0000", 2.5, 2.51)
-    text, status = said(len(statuses), overrides=CONFIRM)
+    text, status = summary_of(len(statuses), overrides=CONFIRM)
     assert status == 0
     assert text.splitlines()[0].endswith(
         f" Only {best} of the 2 configurations to confirm were completed."
     )
 
 
-def test_all_that_was_confirmed_is_shown(run, confirm, said):
+def test_all_confirmed_trials_are_shown(run, confirm, summary_of):
     run(*["completed"] * 8)
     for number in range(6):
         confirm(f"{number:04}", 2.5, 2.51)
-    text, _ = said(8)
+    text, _ = summary_of(8)
     assert "12 of 12 runs that confirm them ended (12 completed)." in text
     for block in text.split("\n\n")[1:4:2]:
         assert [line[:4] for line in block.splitlines() if line[:1] == "0"] == [
@@ -196,10 +196,10 @@ def test_all_that_was_confirmed_is_shown(run, confirm, said):
         ]
 
 
-def test_the_best_model_is_one_of_the_full_budget(run, confirm, said, tables, folder):
+def test_the_best_model_is_one_of_the_full_budget(run, confirm, summary_of, tables, folder):
     run("stopped", "completed")
     tables.set_checkpoint("0000", folder.absolute() / "trials/0000/checkpoint")
     confirm("0000", 1.5, 1.51)
     tables.set_checkpoint("0000-2", folder.absolute() / "trials-2/0000-2/checkpoint")
-    lines = said(2)[0].splitlines()
+    lines = summary_of(2)[0].splitlines()
     assert f"best model    {folder / 'trials-2/0000-2/checkpoint'}" in lines

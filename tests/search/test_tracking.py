@@ -19,10 +19,10 @@ def make_trial():
 
 
 @pytest.fixture
-def happen(tables, make_trial, report):
-    """Has things happen to a trial: the tables are told first, then a callback."""
+def send_events(tables, make_trial, report):
+    """Sends events of a trial to the tables, then to a callback."""
 
-    def happen(callback, name, *reports, status=None, begins=True):
+    def send_events(callback, name, *reports, status=None, begins=True):
         trial = make_trial(name)
         if begins:
             callback.on_trial_start(1, [], trial)
@@ -37,7 +37,7 @@ def happen(tables, make_trial, report):
             event = "on_trial_error" if status == "failed" else "on_trial_complete"
             getattr(callback, event)(1, [], trial)
 
-    return happen
+    return send_events
 
 
 @pytest.fixture
@@ -46,22 +46,24 @@ def event_files(folder):
 
 
 @pytest.mark.parametrize("status", ["completed", "stopped", "diverged", "failed"])
-def test_every_trial_has_event_files(tables, begin, happen, report, event_files, status):
+def test_every_trial_has_event_files(tables, begin, send_events, report, event_files, status):
     follower = TensorBoard(tables)
     for name in ("0000", "0001"):
         begin(name)
-        happen(follower, name, report(tokens=256), report(0), status=status)
+        send_events(follower, name, report(tokens=256), report(0), status=status)
     assert event_files() == ["0000", "0001"]
 
 
-def test_a_trial_that_dies_before_it_starts_has_them_too(tables, begin, happen, event_files):
+def test_a_trial_that_dies_before_it_starts_has_event_files(
+    tables, begin, send_events, event_files
+):
     begin("0000")
-    happen(TensorBoard(tables), "0000", status="failed", begins=False)
+    send_events(TensorBoard(tables), "0000", status="failed", begins=False)
     assert event_files() == ["0000"]
 
 
 class Log(LoggerCallback):
-    """Keeps what it is told, as an integration would send it."""
+    """Records the events that an integration would send."""
 
     def __init__(self, fail_at=None):
         self.told = []
@@ -85,37 +87,41 @@ class Log(LoggerCallback):
         self._keep("over")
 
 
-def test_a_tracker_sees_values_and_figures_and_nothing_else(tables, begin, happen, report, plain):
+def test_a_tracker_sees_values_and_figures_and_nothing_else(
+    tables, begin, send_events, report, plain
+):
     log = Log()
     follower = Tracker(log, tables, plain)
     begin("0000", dropout=0.2, learning_rate=0.5, seed=3)
-    happen(follower, "0000", report(0, 2.5), status="stopped")
+    send_events(follower, "0000", report(0, 2.5), status="stopped")
     follower.on_experiment_end([])
     start, (_, name, figures), end, over = log.told
     values = {"model.dropout": 0.2, "training.learning_rate": 0.5, "seed": 3}
     assert start == ("start", "0000", values, tables.folder.name)
     assert name == "0000"
     assert (figures["tokens"], figures["bits_per_byte"]) == (2048, 2.5)
-    # What Ray's integrations have for a step.
+    # Ray's integrations use this as the step.
     assert figures["training_iteration"] == 2048
     assert not {"rung_time", "step", "alive"} & set(figures)
     assert (end, over) == (("end", "0000", False), ("over",))
 
 
 @pytest.mark.parametrize(("status", "failed"), [("diverged", True), ("failed", True)])
-def test_a_tracker_is_told_of_trials_that_went_wrong(tables, begin, happen, plain, status, failed):
+def test_a_tracker_receives_failed_trials_as_failed(
+    tables, begin, send_events, plain, status, failed
+):
     log = Log()
     begin("0000")
-    happen(Tracker(log, tables, plain), "0000", status=status)
+    send_events(Tracker(log, tables, plain), "0000", status=status)
     assert log.told[-1] == ("end", "0000", failed)
 
 
-def test_a_tracker_that_fails_is_left_alone_from_then_on(tables, begin, happen, report, plain):
+def test_a_tracker_that_fails_is_not_called_again(tables, begin, send_events, report, plain):
     log = Log(fail_at="result")
     follower = Tracker(log, tables, plain)
     for name in ("0000", "0001"):
         begin(name)
-        happen(follower, name, report(0), report(1), status="stopped")
+        send_events(follower, name, report(0), report(1), status="stopped")
     assert [what for what, *_ in log.told] == ["start", "result"]
     assert plain.file.getvalue() == (
         "The tracker failed, and the search continues without it: ConnectionError: nobody answers\n"
@@ -123,13 +129,13 @@ def test_a_tracker_that_fails_is_left_alone_from_then_on(tables, begin, happen, 
 
 
 @pytest.mark.parametrize("name", ["mlflow", "wandb"])
-def test_a_package_that_is_not_there(name, monkeypatch):
+def test_a_missing_package_is_one_message(name, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=f"--tracker {name}: .* pip install {name}$"):
         open_tracker(name, "tiny")
 
 
-def test_followers_go_into_tunes_own_state_files_as_nothing(tables, plain):
+def test_followers_are_pickled_without_state(tables, plain):
     for follower in (TensorBoard(tables), Tracker(Log(), tables, plain)):
         assert b"tables" not in pickle.dumps(follower)
 
@@ -144,11 +150,11 @@ def _local_store(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("_local_store")
-def test_trials_in_mlflows_local_store(tables, begin, happen, report, plain):
+def test_trials_in_mlflows_local_store(tables, begin, send_events, report, plain):
     follower = Tracker(open_tracker("mlflow", "tiny"), tables, plain)
     for name, bits, status in (("0000", 2.5, "stopped"), ("0001", 2.25, "diverged")):
         begin(name, learning_rate=0.5, seed=3)
-        happen(follower, name, report(tokens=256), report(0, bits), status=status)
+        send_events(follower, name, report(tokens=256), report(0, bits), status=status)
     assert plain.file.getvalue() == ""
     runs = mlflow.search_runs(experiment_names=["tiny"], order_by=["tags.mlflow.runName"])
     assert list(runs["tags.mlflow.runName"]) == ["0000", "0001"]
@@ -162,7 +168,7 @@ def test_trials_in_mlflows_local_store(tables, begin, happen, report, plain):
     assert [(point.step, point.value) for point in history] == [(256, 5.25), (2048, 5.25)]
 
 
-def test_an_mlflow_that_is_nowhere_is_one_message(monkeypatch):
+def test_an_unreachable_mlflow_is_one_message(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://nowhere")
     with pytest.raises(UserError, match=r"--tracker mlflow: .*nonsense") as error:
         open_tracker("mlflow", "tiny")

@@ -9,7 +9,7 @@ from raygpt.search.trial import signs_of_life, trainable, trial_config
 TOKENS = PreparedTokens("/cache/0123", "node", None, train_tokens=1000, validation_tokens=100)
 
 
-def test_a_trial_is_told_everything_in_plain_values(search_file):
+def test_the_configuration_of_a_trial_is_plain_values(search_file):
     values = {"model.dropout": 0.125, "training.learning_rate": 3e-3}
     recipe = search_file.recipe(values)
     config = trial_config(
@@ -38,7 +38,7 @@ def test_a_trial_is_told_everything_in_plain_values(search_file):
     }
 
 
-def test_tune_holds_what_one_worker_needs():
+def test_tune_reserves_the_resources_of_one_worker():
     resources = trainable(Placement(1, 2, 0.5), TOKENS)._resources
     assert resources.required_resources == {"CPU": 2, "GPU": 0.5}
 

@@ -72,7 +72,7 @@ def test_the_first_trial_is_the_starting_point(study, make_search, needed):
     assert first["values"] == {DROPOUT: 0.1, RATE: 6e-4}
     assert [config["trial"] for config in (first, second, third)] == ["0000", "0001", "0002"]
     assert [config["baseline"] for config in (first, second, third)] == [True, False, False]
-    # The others are what they would be without it.
+    # The other trials are the same as without it.
     undisturbed = optuna.create_study()
     undisturbed.sampler = make_sampler(search_file.search, 1)
     trial = undisturbed.ask()
@@ -93,7 +93,7 @@ def test_a_study_is_seeded_once(study, search_file, needed):
     assert again.suggest("c")["baseline"] is False
 
 
-def test_a_baseline_killed_while_it_was_proposed_is_still_one(study, search_file, needed):
+def test_a_baseline_killed_while_it_was_proposed_stays_the_baseline(study, search_file, needed):
     seed_study(study, search_file)
     study.ask()
     assert settle_study(study, {}) == ["0000"]
@@ -101,7 +101,7 @@ def test_a_baseline_killed_while_it_was_proposed_is_still_one(study, search_file
     assert (config["trial"], config["values"], config["baseline"]) == ("0000", START, True)
 
 
-def test_seeds_alone_have_no_baseline(study, without_ranges, needed):
+def test_a_recipe_without_ranges_has_no_baseline(study, without_ranges, needed):
     assert seed_study(study, without_ranges) == []
     assert study.trials == []
     assert not StudySearcher(study, without_ranges, needed, "/").suggest("a")["baseline"]
@@ -119,7 +119,7 @@ EVERY_KIND = (
 )
 
 
-def test_earlier_trials_are_told_as_the_searchs_own(study, warm, earlier):
+def test_earlier_trials_have_the_same_states_as_the_searchs_own(study, warm, earlier):
     folder = earlier(*EVERY_KIND)
     lines = seed_study(study, warm(folder))
     assert lines == [f"Warm start: 4 of 6 trials of {folder}, 2 failed or unfinished."]
@@ -167,7 +167,7 @@ def test_the_searchs_own_trials_are_numbered_from_0(study, warm, earlier, needed
 
 
 def test_the_sampler_learns_from_them(warm, earlier, search_file, needed):
-    """The higher the rate, the better were the earlier ones, and this one's own stop at once."""
+    """Earlier trials were better at higher rates; this search's own trials stop at once."""
     rates = [10 ** (-4 + 0.2 * number) for number in range(16)]
     folder = earlier(*(("completed", rate, 2) for rate in rates))
     high = {}
@@ -176,7 +176,7 @@ def test_the_sampler_learns_from_them(warm, earlier, search_file, needed):
         seed_study(study, search)
         searcher = StudySearcher(study, search, needed, "/")
         proposed = []
-        for number in range(9):  # a sampler without a past goes by chance for ten
+        for number in range(9):  # without earlier trials the first ten are random
             proposed.append(searcher.suggest(str(number))["values"][RATE])
             row = {"tokens": 2048, "bits_per_byte": 3 - proposed[-1], "status": "stopped"}
             searcher.ended(str(number), row)
@@ -193,7 +193,7 @@ def test_trials_outside_the_ranges_are_left_out(study, warm, earlier):
     assert study.trials[0].distributions[RATE].low == 1e-3
 
 
-def test_bounds_are_compared_but_for_their_rounding(study, warm, earlier):
+def test_bounds_are_compared_up_to_rounding(study, warm, earlier):
     rate = 1e-3 * (1 - 1e-13)
     lines = seed_study(
         study, warm(earlier(("completed", rate, 2)), **{RATE: "{loguniform: [1e-3, 1e-2]}"})
@@ -211,7 +211,7 @@ def test_runs_that_confirm_are_not_taken(study, warm, earlier, search_file, repo
     assert seed_study(study, warm(folder)) == [f"Warm start: 1 of 1 trials of {folder}."]
 
 
-def test_several_runs_and_what_a_kill_cut_short(study, warm, earlier):
+def test_several_runs_are_added_once_even_after_a_kill(study, warm, earlier):
     folders = [earlier(("completed", 0.01, 2), ("stopped", 0.02, 0), name=n) for n in ("a", "b")]
     search_file = warm(*folders, folders[0])
     add_trial, added = study.add_trial, []
@@ -262,7 +262,7 @@ def test_choices_and_whole_numbers_come_back_as_they_were(tmp_path, report, stud
 # --- refusals -----------------------------------------------------------------------------------
 
 
-def test_what_decides_no_figures_may_differ(warm, earlier):
+def test_settings_that_change_no_figures_may_differ(warm, earlier):
     folder = earlier(("completed", 0.01, 2))
     search_file = warm(
         folder,
@@ -299,7 +299,7 @@ def test_what_decides_no_figures_may_differ(warm, earlier):
         ),
     ],
 )
-def test_what_is_not_comparable_is_refused(study, warm, earlier, settings, message):
+def test_earlier_runs_with_other_settings_are_refused(study, warm, earlier, settings, message):
     folder = earlier(("completed", 0.01, 2))
     search_file = warm(folder, **settings)
     for look in (earlier_runs, lambda search_file: seed_study(study, search_file)):
@@ -311,7 +311,7 @@ def test_what_is_not_comparable_is_refused(study, warm, earlier, settings, messa
 
 
 def test_another_text_is_refused_although_the_settings_are_the_same(study, warm, search_file):
-    """As where a file of the corpus has changed, which its name does not say."""
+    """A file of the corpus may have changed although its name has not."""
     there = {"validation_set": "0123", "context": 32, "scored_tokens": 480, "scored_bytes": 900}
     folder = search_file.path.parent / "runs" / "earlier"
     folder.mkdir(parents=True)
@@ -328,7 +328,7 @@ def test_another_text_is_refused_although_the_settings_are_the_same(study, warm,
     ]
 
 
-def test_no_run_is_refused(warm, tmp_path, search_file, make_search):
+def test_a_folder_without_a_search_is_refused(warm, tmp_path, search_file, make_search):
     with pytest.raises(UserError, match=r"search\.warm_start: .*nowhere: no such folder"):
         earlier_runs(warm(tmp_path / "nowhere"))
     with pytest.raises(UserError, match=r"search\.warm_start: .*: not a run folder"):

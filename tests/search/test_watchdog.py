@@ -8,7 +8,7 @@ HOUR = 3600
 
 
 class Steps:
-    """Tune's loop, which turns once in half a second, with trials that have a process or not."""
+    """Tune's loop, with a step every half second, and trials with or without a process."""
 
     def __init__(self, limit, monkeypatch):
         self.time = 100.0
@@ -43,7 +43,7 @@ class Steps:
         self.watchdog.on_trial_result(1, self.trials, trial, result)
 
     def run_to_rung(self, trial, pause=1):
-        """Through everything that a trial does, with pauses of so many seconds."""
+        """Send everything that a trial sends up to a rung, with pauses of `pause` seconds."""
         self.hear(trial, {"alive": 0})
         self.hear(trial, {"alive": 1}, after=pause)
         self.hear(trial, {"tokens": 256}, after=pause)
@@ -66,7 +66,7 @@ def make(monkeypatch):
     return lambda limit=None: Steps(limit, monkeypatch)
 
 
-def test_silence_beyond_the_limit_is_the_end(make):
+def test_a_trial_silent_beyond_the_limit_is_killed(make):
     steps = make(60)
     silent, alive = steps.start("0000"), steps.start("0001")
     for trial in (silent, alive):
@@ -88,7 +88,7 @@ def test_a_trial_that_survives_is_killed_again(make):
     assert steps.killed == ["actor of 0000"] * 2
 
 
-def test_what_has_ended_is_not_waited_for(make):
+def test_trials_that_ended_are_not_watched(make):
     steps = make(60)
     trial = steps.start("0000")
     steps.run_to_rung(trial)
@@ -106,13 +106,13 @@ def test_before_the_training_a_trial_may_take_an_hour(make, limit):
     assert steps.seconds_until_killed() == pytest.approx(HOUR, abs=2)
 
 
-def test_or_longer_if_it_may_be_silent_longer(make):
+def test_before_the_training_a_larger_limit_applies_too(make):
     steps = make(5000)
     steps.start("0000")
     assert steps.seconds_until_killed() == pytest.approx(5000, abs=2)
 
 
-def test_until_there_was_a_rung_it_is_an_hour(make):
+def test_the_limit_is_an_hour_until_a_rung_was_reached(make):
     steps = make()
     trial = steps.start("0000")
     steps.hear(trial, {"alive": 0}, after=1000)
@@ -121,7 +121,7 @@ def test_until_there_was_a_rung_it_is_an_hour(make):
     assert steps.seconds_until_killed() == pytest.approx(HOUR, abs=2)
 
 
-def test_until_it_has_made_a_step_it_is_an_hour(make):
+def test_the_limit_is_an_hour_until_the_trial_made_a_step(make):
     steps = make()
     steps.run_to_rung(steps.start("0000"))
     steps.hear(steps.start("0001"), {"alive": 0})
@@ -130,7 +130,7 @@ def test_until_it_has_made_a_step_it_is_an_hour(make):
 
 
 @pytest.mark.parametrize(("pause", "limit"), [(1, 120), (11, 120), (30, 300), (1000, 10_000)])
-def test_then_it_is_ten_times_the_longest_pause_of_any(make, pause, limit):
+def test_later_the_limit_is_ten_times_the_longest_pause(make, pause, limit):
     steps = make()
     slow, quick = steps.start("0000"), steps.start("0001")
     steps.run_to_rung(slow, pause)
@@ -139,7 +139,7 @@ def test_then_it_is_ten_times_the_longest_pause_of_any(make, pause, limit):
     assert steps.seconds_until_killed(2 * limit) == pytest.approx(limit, rel=0.02)
 
 
-def test_what_a_trial_takes_to_prepare_is_no_pause(make):
+def test_preparation_time_does_not_count_as_a_pause(make):
     steps = make()
     trial = steps.start("0000")
     steps.wait(2000)
@@ -148,7 +148,7 @@ def test_what_a_trial_takes_to_prepare_is_no_pause(make):
 
 
 def test_the_longest_pause_of_an_unfinished_trial_counts(make):
-    """Reports ever further apart, as signs of life are."""
+    """Its signs of life come at growing intervals."""
     steps = make()
     trial = steps.start("0000")
     steps.run_to_rung(trial)
@@ -157,16 +157,16 @@ def test_the_longest_pause_of_an_unfinished_trial_counts(make):
     assert steps.killed == []
 
 
-def test_time_in_which_nobody_listened_is_no_silence(make):
+def test_time_in_which_the_driver_was_stalled_does_not_count(make):
     steps = make(60)
     steps.hear(steps.start("0000"), {"alive": 0})
     for _ in range(10):
-        steps.turn(seconds=600)  # such as a file system that stands still
+        steps.turn(seconds=600)  # such as a file system that does not respond
     assert steps.killed == []
     assert steps.seconds_until_killed() == pytest.approx(50, abs=2)
 
 
-def test_a_process_that_does_not_come_free_for_the_next_trial(make):
+def test_a_process_still_busy_with_the_trial_before_is_killed(make):
     """Tune gives it to the next trial before that one starts."""
     steps = make()
     trial = steps.start("0000")

@@ -50,7 +50,7 @@ def test_the_weights_are_drawn_from_torchs_generator(recipe_of):
     assert not torch.equal(weights(1), weights(2))
 
 
-def test_an_own_model_has_them_whatever_it_calls_its_parts(own_recipe):
+def test_an_own_model_has_context_and_logits_despite_own_attributes(own_recipe):
     model = build_model(own_recipe(), 300)
     assert type(model).__name__ == "MyGPT"
     assert model.context == 16
@@ -120,7 +120,7 @@ FORWARD = "return self.logits(self.embedding(tokens))"
         ((FORWARD, FORWARD + ".flip(1)"), "is not causal"),
     ],
 )
-def test_a_class_that_is_no_language_model_is_one_message(own_recipe, change, message):
+def test_a_class_that_is_not_a_language_model_is_one_message(own_recipe, change, message):
     assert change[0] in GOOD
     with pytest.raises(UserError, match=f"model.module: MyGPT of .*my_model.py .*{message}"):
         build_model(own_recipe(GOOD.replace(*change)), 300)

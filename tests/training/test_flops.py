@@ -11,7 +11,7 @@ from raygpt.training.model import GPT
 
 
 def test_gpt2_small(recipe_of):
-    """Its 124,439,808 parameters, without the table of 1024 positions, and its attention."""
+    """The count has its 124,439,808 parameters without the 1,024 positions, and its attention."""
     shape = {"d_model": 768, "n_layers": 12, "n_heads": 12}
     training = {"batch_tokens": 1024, "tokens": "1M"}
     recipe = recipe_of(model=shape, data={"context": 1024}, training=training)
@@ -21,7 +21,7 @@ def test_gpt2_small(recipe_of):
 
 
 @pytest.mark.parametrize("settings", [{"d_model": 32}, {"n_layers": 5}, {"d_model": 64}])
-def test_it_is_what_torch_counts_in_a_step(recipe_of, settings):
+def test_the_count_equals_torchs_count_of_a_step(recipe_of, settings):
     recipe = recipe_of(model=settings)
     model = GPT(recipe.model, 300, recipe.data.context)
     tokens = torch.zeros(2, recipe.data.context, dtype=torch.long)
@@ -98,7 +98,7 @@ class Own(nn.Module):
 
 @pytest.mark.parametrize("computed", ["item()", "float()"])
 def test_a_users_own_model_is_counted_the_same_way(tmp_path, computed):
-    """Also one that reads a number from a tensor while it is made."""
+    """This includes a model that reads a number from a tensor while it is made."""
     (tmp_path / "own.py").write_text(OWN.format(computed))
     (tmp_path / "own.yaml").write_text(
         f"model: {{module: '{tmp_path / 'own.py'}:Own', d_model: 8, n_layers: 3, n_heads: 2}}\n"

@@ -103,7 +103,7 @@ def test_a_run_in_a_cooldown_that_is_no_longer_planned_resumes_from_the_state_be
     unstopped = recipe({"scheduler": "fifo"})
     run = TrainingRun(unstopped, tokens)
     run.load(older)
-    # The cooldown began at step 7; its one step has been trained all the same.
+    # The cooldown began at step 7; its one step counts as trained nevertheless.
     assert (run.step, run.segment, run.steps_trained) == (7, 1, 10)
     reports = [figures(report) for report in run.reports()]
     assert [(r["tokens"] // 32, r.get("rung"), r["cooldown"]) for r in reports] == [
@@ -113,7 +113,7 @@ def test_a_run_in_a_cooldown_that_is_no_longer_planned_resumes_from_the_state_be
         (18, 2, False),
     ]
     assert [report["tokens_trained"] // 32 for report in reports] == [12, 15, 18, 21]
-    # The trunk goes on exactly as it did with the cooldown.
+    # The trunk continues exactly as it did with the cooldown.
     at = {r["tokens"]: r for r in expected if not r["cooldown"]}
     for report in reports:
         for name in ("train_bits_per_token", "gradient_norm", "learning_rate"):
@@ -201,7 +201,7 @@ def test_a_setting_at_another_value_is_a_difference_to_a_checkpoint_before_it(to
     ]
 
 
-def test_before_there_was_a_rung_metric_trials_were_judged_in_mid_run(tokens):
+def test_older_checkpoints_count_as_judged_in_mid_run(tokens):
     older = identity(recipe({"rung_metric": "raw"}), tokens)
     del older["search.rung_metric"]
     assert differences(older, recipe({"rung_metric": "raw"}), tokens) == []

@@ -550,7 +550,7 @@ def test_a_run_saved_within_a_segment_resumes_with_identical_figures(
 
 
 def test_a_snapshot_in_the_hosts_memory_gives_the_same_figures(dataset, cooled, monkeypatch):
-    """As on a device without free memory, here on a CPU."""
+    """A device without free memory is imitated on a CPU."""
     expected = figures(TrainingRun(cooled, dataset).reports())
     asked = []
     monkeypatch.setattr(

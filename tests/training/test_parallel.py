@@ -101,7 +101,7 @@ def test_each_worker_takes_its_own_sequences_in_micro_batches(group):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_group_reports_what_one_worker_does(group, alone, name):
+def test_a_group_reports_the_same_figures_as_one_worker(group, alone, name):
     expected, _ = alone[name]
     assert sum("bits_per_byte" in report for report in expected) == 3
     for results in group:

@@ -65,7 +65,7 @@ def test_a_parameter_of_another_model_is_an_error(model):
         assert_complete(groups, model)
 
 
-def test_all_groups_train_at_the_schedules_rate_and_others_would_at_a_multiple(model):
+def test_groups_train_at_a_multiple_of_the_schedules_rate(model):
     groups = parameter_groups(model, 0.1)
     set_learning_rate(groups, 3e-4)
     assert [group["lr"] for group in groups] == [3e-4, 3e-4]

@@ -46,7 +46,7 @@ def test_a_meter_takes_over_another_ones_sums(meter, recipe_of):
     assert other.losses()["train_bits_per_token"] == pytest.approx(3 / math.log(2))
 
 
-def test_metrics_are_the_figures_that_are_there():
+def test_metrics_are_the_figures_that_are_not_none():
     report = Report(
         step=2,
         tokens=128,

@@ -85,7 +85,7 @@ def test_several_metrics_share_one_plan():
 @pytest.mark.parametrize("hold", [0, 0.013, 0.5, 0.87, 1])
 @pytest.mark.parametrize("rungs", [["1/9", "1/3", 1], ["1/7", "2/7", "6/7", 1], ["1/900", 1]])
 def test_the_trunk_trains_every_step_of_the_whole_run_once(warmup, hold, rungs):
-    """At the rates of the full schedule; cooldowns branch off from it."""
+    """Each step has the full schedule's rate; cooldowns branch off from the trunk."""
     if warmup > 1 / 9 or (rungs[0] == "1/900" and warmup):
         warmup = 0
     made = recipe(rungs=rungs, warmup=warmup, hold=hold)
@@ -161,12 +161,12 @@ def places(plan):
 
 @pytest.mark.parametrize("hold", [0, 0.5, 1])
 @pytest.mark.parametrize("metric", ["cooldown", "raw"])
-def test_a_run_fits_into_its_own_plan_at_every_step(metric, hold):
+def test_every_position_of_a_plan_is_in_it(metric, hold):
     plan = segments(recipe(metric, hold=hold))
     assert all(is_in_segment(plan, *place) for place in places(plan))
 
 
-def test_a_run_of_another_plan_does_not_fit_where_it_says():
+def test_a_position_in_another_plan_is_not_in_this_plan():
     with_cooldowns, without = (segments(recipe(m, hold=0.5)) for m in ("cooldown", "raw"))
     # In the cooldown 50 to 100; on the trunk 50 to 150; on the rest of it; at the end.
     for place in [(1, 70, 50), (2, 80, None), (4, 400, None), (5, 900, None)]:

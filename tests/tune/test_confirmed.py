@@ -52,7 +52,7 @@ def confirmed(start, run_here, place):
     return folder, killed, more
 
 
-def test_the_best_are_trained_again_with_further_seeds(confirmed):
+def test_the_best_trials_are_confirmed_with_further_seeds(confirmed):
     folder, killed, (status, printed) = confirmed
     assert status == 0, printed
     assert "3 of 3 trials ended (3 completed). 6 of 6 runs that confirm them ended (6" in printed
@@ -74,7 +74,7 @@ def test_the_best_are_trained_again_with_further_seeds(confirmed):
     assert own.loc[ended.index].equals(ended)
 
 
-def test_a_run_resumed_from_its_state_ends_where_it_would_have_ended(confirmed):
+def test_a_resumed_confirming_run_ends_like_an_uninterrupted_one(confirmed):
     folder, killed, _ = confirmed
     trials = killed.trials
     resumed = trials[(trials["status"] == "running") & trials["checkpoint"].notna()].iloc[0]

@@ -70,14 +70,14 @@ def interrupted(start, run_here, place):
     assert command.wait_until_alone()
     left.append(assert_consistent(folder))
 
-    told = re.search(r"^  python -m raygpt\.tune (.*)$", stopped[1], re.MULTILINE)
-    assert told, stopped[1]
-    finished = run_here(*shlex.split(told[1]))
+    command_line = re.search(r"^  python -m raygpt\.tune (.*)$", stopped[1], re.MULTILINE)
+    assert command_line, stopped[1]
+    finished = run_here(*shlex.split(command_line[1]))
     left.append(assert_consistent(folder))
     return left, stopped, finished
 
 
-def test_a_killed_search_leaves_its_tables_right(interrupted):
+def test_a_killed_search_leaves_correct_tables(interrupted):
     killed, *_ = interrupted[0]
     assert len(killed.trials) < 8
     assert "running" in set(killed.trials["status"])
@@ -85,7 +85,7 @@ def test_a_killed_search_leaves_its_tables_right(interrupted):
     assert killed.trials["training.learning_rate"].notna().all()
 
 
-def test_ctrl_c_ends_it_with_the_command_that_resumes_it(interrupted, place):
+def test_ctrl_c_prints_the_command_that_resumes_the_search(interrupted, place):
     status, printed = interrupted[1]
     assert status == 130, printed
     assert "Interrupted: " in printed
@@ -93,7 +93,7 @@ def test_ctrl_c_ends_it_with_the_command_that_resumes_it(interrupted, place):
     assert "running" in set(interrupted[0][1].trials["status"])
 
 
-def test_resumed_to_the_end_it_has_all_trials_once(interrupted, place):
+def test_the_resumed_search_has_all_trials_once(interrupted, place):
     status, printed = interrupted[2]
     assert status == 0, printed
     assert "8 of 8 trials ended" in printed
@@ -124,7 +124,7 @@ def test_tensorboard_has_every_point_once(interrupted, place):
     assert_all_in_tensorboard(place / "my runs/tiny")
 
 
-def test_proposals_are_those_of_an_undisturbed_search(interrupted, place):
+def test_proposals_equal_those_of_an_uninterrupted_search(interrupted, place):
     search_file = load_search_file(place / "my runs/tiny" / files.SEARCH)
     trials = interrupted[0][-1].trials
     assert list(trials[trials["baseline"]]["trial_id"]) == ["0000"]
@@ -135,7 +135,7 @@ def test_proposals_are_those_of_an_undisturbed_search(interrupted, place):
         assert values == {"training.learning_rate": trial["training.learning_rate"]}
 
 
-def test_a_resumed_trial_ends_where_it_would_have_ended(interrupted, place):
+def test_a_resumed_trial_ends_like_an_uninterrupted_one(interrupted, place):
     left = interrupted[0]
     before, after = left[0].trials, left[-1].trials.set_index("trial_id")
     was_running = before[(before["status"] == "running") & before["checkpoint"].notna()]

@@ -80,7 +80,7 @@ def test_a_whole_search(outcome, many):
     assert events.count("stopped") == counts["stopped"]
 
 
-def test_what_a_search_leaves_behind(many):
+def test_the_files_of_a_run_folder(many):
     names = {path.name for path in many.iterdir()}
     assert names == {
         *(files.SEARCH, files.ENVIRONMENT, files.TRIALS, files.HISTORY, files.LEADERBOARD),
@@ -151,7 +151,7 @@ def test_the_best_recipe_trains_to_the_best_result(many, train_main, tmp_path):
     assert row["bits_per_byte"] == best["bits_per_byte"]
 
 
-def test_the_leaderboard_has_it_on_top(many, capsys):
+def test_the_leaderboard_shows_the_best_trial_first(many, capsys):
     leaderboard.main([str(many)])
     lines = capsys.readouterr().out.splitlines()
     rows = [line for line in lines if re.match(r"\d{4} ", line)]

@@ -59,7 +59,7 @@ def searched(start, place):
     return folder
 
 
-def test_its_own_keys_are_searched(searched):
+def test_the_models_own_keys_are_searched(searched):
     results = assert_consistent(searched)
     trials = results.trials
     assert set(trials["status"]) <= {"completed", "stopped"}
@@ -69,7 +69,7 @@ def test_its_own_keys_are_searched(searched):
     assert all(float(f"{value:.4g}") == value for value in trials[BASE])
 
 
-def test_its_run_folder_has_what_was_searched(searched):
+def test_the_run_folder_keeps_the_searched_model(searched):
     assert (searched / COPY).read_bytes() == (EXAMPLE / "model.py").read_bytes()
     found = load_search_file(searched / files.SEARCH)
     assert BASE in found.ranges
@@ -79,7 +79,7 @@ def test_its_run_folder_has_what_was_searched(searched):
     assert best.model.rotary_base in list(load_results(searched).trials[BASE])
 
 
-def test_an_edited_file_is_no_resumption(searched, place):
+def test_an_edited_model_file_is_not_resumed(searched, place):
     shutil.copy(EXAMPLE / "model.py", place / "edited.py")
     (place / "my_model.py").write_text((place / "edited.py").read_text() + "\n# edited\n")
     module = f"--set=model.module={TINY['model__module']}"
@@ -89,14 +89,14 @@ def test_an_edited_file_is_no_resumption(searched, place):
     assert len(refused.stderr.splitlines()) == 1
 
 
-def test_its_best_model_continues_a_text(searched, place):
+def test_the_best_own_model_continues_a_text(searched, place):
     sampled = command(place, "sample", searched, "the river", "--tokens=5", "--seed=1")
     assert sampled.returncode == 0, sampled.stderr
     assert sampled.stdout.startswith("the river")
     assert len(sampled.stdout.strip()) > len("the river")
 
 
-def test_what_needs_to_look_inside_says_that_it_cannot(searched, place):
+def test_export_and_attention_refuse_an_own_model(searched, place):
     exported = command(place, "export", searched, "--out", place / "exported")
     assert exported.returncode == 2
     (line,) = exported.stderr.splitlines()

@@ -15,14 +15,14 @@ search: {trials: 6, concurrent: 1}
 
 @pytest.fixture
 def folder(place, tmp_path, monkeypatch):
-    """Where the commands run, instead of the place of the other tests."""
+    """The folder in which the commands run, instead of `place`."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.yaml").write_text(RECIPE)
     return tmp_path
 
 
 def test_a_plan_measures_and_leaves_nothing_behind(run_here, folder):
-    """It needs no text either: the corpus does not exist."""
+    """A plan does not need the corpus, which does not exist here."""
     status, printed = run_here("tiny.yaml", "--plan")
     assert status == 0, printed
     assert "trials        6, 1 at once" in printed

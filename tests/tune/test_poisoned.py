@@ -64,7 +64,7 @@ ENDS = {
 
 
 def test_every_trial_ends_with_the_right_status(ends, folder):
-    """And frees its place: two places that stay taken would keep the search from ending."""
+    """Each also frees its resources; otherwise the search could not end."""
     status, printed = ends
     assert status == 0, printed
     assert "8 of 8 trials ended" in printed
@@ -95,7 +95,7 @@ def test_the_search_begins_with_its_baseline(folder):
     assert list(baseline[RATE]) == [GOOD]  # the first choice, as the recipe names no start
 
 
-def test_none_of_them_is_the_best(folder):
+def test_no_diverged_or_failed_trial_is_the_best(folder):
     best = load_search_file(folder / files.BEST_RECIPE).single_recipe()
     assert best.training.learning_rate == GOOD == load_results(folder).best[RATE]
 
@@ -108,7 +108,7 @@ def test_frozen_processes_have_ended(place, folder):
             os.kill(int(pid), 0)
 
 
-def test_another_search_learns_from_it(place, folder):
+def test_another_search_warm_starts_from_it(place, folder):
     learning = optuna.create_study()
     search_file = load_search_file(
         place / "tiny.yaml", overrides=[*overrides(POISONED), f"search.warm_start=[{folder}]"]

@@ -38,7 +38,7 @@ def assert_one_message(ended, message):
     assert printed.count("\n") == 1
 
 
-def test_what_cannot_run_is_one_message_and_leaves_nothing(start, refused):
+def test_a_refused_search_is_one_message_and_leaves_nothing(start, refused):
     attempts = REFUSED_BEFORE_IMPORTS | REFUSED_ON_A_RAY_OF_ITS_OWN
     started = {
         message: start("tiny.yaml", "--runs-dir", refused, *arguments)
@@ -50,6 +50,6 @@ def test_what_cannot_run_is_one_message_and_leaves_nothing(start, refused):
 
 
 @pytest.mark.parametrize("message", REFUSED_ON_ANY_RAY)
-def test_what_a_running_cluster_cannot_run_is_refused_too(run_here, refused, place, message):
+def test_a_search_that_does_not_fit_a_running_cluster_is_refused(run_here, refused, place, message):
     ended = run_here("tiny.yaml", "--runs-dir", refused, *REFUSED_ON_ANY_RAY[message])
     assert_one_message(ended, message.format(place=place))

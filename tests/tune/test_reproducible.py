@@ -1,5 +1,5 @@
-"""The same search twice, side by side on one machine and on two Rays: one that the command starts,
-and one that runs already."""
+"""Two runs of the same search at the same time: on a Ray that the command starts, and on a Ray that
+runs already."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def twins(start, run_here, place):
     return [load_results(place / "runs" / name).trials for name in ("one", "other")]
 
 
-def test_one_at_a_time_the_same_seed_gives_the_same_search(twins):
+def test_sequential_searches_with_the_same_seed_are_identical(twins):
     one, other = (trials.drop(columns=["seconds", "tokens_per_second"]) for trials in twins)
     assert list(one["trial_id"]) == [f"{number:04}" for number in range(14)]
     assert set(one["status"]) == {"completed", "stopped", "diverged"}

@@ -72,7 +72,7 @@ def test_the_search_continues_after_trials_that_fail(troubled):
     assert "Traceback" not in printed
 
 
-def test_a_tracker_has_every_trial(troubled):
+def test_the_tracker_has_every_trial(troubled):
     folder, *_ = troubled
     trials = load_results(folder).trials
     runs = mlflow.search_runs(experiment_names=["troubled"], order_by=["tags.mlflow.runName"])

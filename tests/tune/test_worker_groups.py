@@ -33,8 +33,8 @@ def groups(start, place, poison):
     return place / "runs/groups", command.wait_until_alone(), status, printed
 
 
-def test_every_group_makes_room_for_the_next(groups):
-    """Both when one of its workers hangs and when it is stopped."""
+def test_every_worker_group_frees_its_resources(groups):
+    """This holds when one of its workers hangs and when the group is stopped."""
     folder, _, status, printed = groups
     assert status == 0, printed
     trials = assert_consistent(folder, workers_per_trial=2).trials

@@ -26,7 +26,7 @@ function template() {
 }
 
 function layoutOf(figure) {
-  // On a touch screen a finger scrolls the page, and zooming is the buttons'.
+  // On a touch screen a finger scrolls the page; the buttons zoom.
   const touch = coarse ? { dragmode: false } : {};
   return { ...figure.layout, ...touch, template: template(), autosize: true };
 }
@@ -55,7 +55,7 @@ async function drawAll() {
     await draw(place);
     const data = figures[place.dataset.figure].data[0];
     if (data && data.type === "parcoords") nameLines(place, data);
-    // The page stays alive in between.
+    // The page stays responsive between two figures.
     await new Promise((resolve) => setTimeout(resolve));
   }
   document.documentElement.dataset.drawn = "all";

@@ -20,7 +20,7 @@ AT_A_RUNG = {
     "average": ", each by an average of its weights",
     "raw": ", each in the middle of its schedule",
 }
-"""How a trial was evaluated there, by `search.rung_metric`."""
+"""How a trial was evaluated at a rung, by `search.rung_metric`."""
 
 
 def blocks(run: Run) -> Iterator[Block]:

@@ -62,7 +62,7 @@ def _planned(plan: dict[str, Any], name: str, show: Callable[[float], str]) -> s
 
 
 def _seconds_running(history: pd.DataFrame) -> float:
-    """Seconds in which at least one trial was running, without the breaks of the run."""
+    """Seconds in which at least one trial was running, without breaks between sessions."""
     history = history.sort_values(["trial_id", "tokens_trained"])
     # Each report covers the time since the trial's report before.
     ran = history.groupby("trial_id")["seconds"].diff().fillna(history["seconds"])
@@ -73,7 +73,7 @@ def _seconds_running(history: pd.DataFrame) -> float:
 
 
 def _saved(run: Run) -> str:
-    """How much of the tokens stopping has saved; empty if no trial was stopped."""
+    """How many tokens stopping has saved; empty if no trial was stopped."""
     ended = run.trials[run.trials["confirms"].isna()]
     ended = ended[ended["status"].isin(["completed", "stopped"])]
     stopped = int((ended["status"] == "stopped").sum())
@@ -89,7 +89,7 @@ def _saved(run: Run) -> str:
 
 
 def _gpus_of_a_trial(run: Run, made_with: dict[str, Any], plan: dict[str, Any]) -> float:
-    """GPUs that each trial held; 0 if it is not known that there were any."""
+    """GPUs that each trial held; 0 if none are known."""
     if not (made_with.get("gpus") or plan.get("gpu_hours")) or run.search_file is None:
         return 0.0
     search = run.search_file.search

@@ -19,9 +19,9 @@ from raygpt.results.leaderboard import format_value
 from raygpt.results.tables import ranked
 
 CONTOURS_OF = 3
-"""Hyperparameters of which each pair gets a contour plot."""
+"""Number of hyperparameters whose pairs get contour plots."""
 EDGE = 0.05
-"""A value this close to the end of its range, as a share of it, may be better beyond."""
+"""If the best value is within this share of its range from an end, a better one may lie beyond."""
 
 
 def blocks(run: Run) -> Iterator[Block]:

@@ -1,1 +1,1 @@
-"""Where text comes from: a name → a corpus, whose parts are read apart from each other."""
+"""Corpora: a name → a corpus, whose parts can be read independently."""

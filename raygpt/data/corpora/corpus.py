@@ -24,7 +24,7 @@ def open_corpus(name: str, text_column: str = "text") -> Corpus:
     """The corpus called `name`; its documents are neither read nor downloaded yet.
 
     Args:
-        name: as in a recipe.
+        name: the corpus's name, as in a recipe.
         text_column: column or key of the text, in hub: and jsonl: corpora.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Wikipedia as it is published: XML dumps, read from their files into prose.
+"""Wikipedia's XML dumps, read from files and turned into prose.
 
     dump:enwiki-20240601-pages-articles.xml.bz2              a whole dump
     dump:enwiki-20240601-pages-articles-multistream.xml.bz2  the same in many bzip2 streams
@@ -32,7 +32,7 @@ from raygpt.errors import UserError
 # As with `parts.PART_BYTES`, raise `shards.FORMAT` when these change.
 PART_BYTES = 3 * 2**20  # of pages; a part ends with a page
 PART_COMPRESSED_BYTES = 3 * 2**18  # of streams, whose text is three to four times as long
-# MediaWiki accepts no page above 2 MiB, so a file with more between two page ends is no dump.
+# MediaWiki accepts no page above 2 MiB, so a file with more between two page ends is not a dump.
 MAX_PAGE_BYTES = 64 * 2**20
 BLOCK_BYTES = 2**20
 
@@ -212,7 +212,7 @@ def _parts(files: list[Path], hidden_links: list[frozenset[str]]) -> Iterator[Pa
 
 
 def _is_multistream(file: Path) -> bool:
-    """Whether its bzip2 streams consist of whole pages, and the first one of the header alone.
+    """Whether a file's bzip2 streams contain whole pages, and the first one only the header.
 
     Other programs begin a new stream after a fixed number of bytes, even in the middle of a page.
     """
@@ -276,7 +276,7 @@ def _decompress(streams: bytes) -> bytes:
         stream = bz2.BZ2Decompressor()
         texts.append(stream.decompress(streams))
         if not stream.eof:
-            raise EOFError("a bzip2 stream that is not whole")
+            raise EOFError("an incomplete bzip2 stream")
         streams = stream.unused_data
     return b"".join(texts)
 
@@ -287,19 +287,19 @@ def _decompress(streams: bytes) -> bytes:
 def parse_pages(
     blob: bytes, file: str, hidden_links: frozenset[str], compressed: bool
 ) -> Iterator[str]:
-    """The articles in `blob`, a run of whole pages out of `file` (which is named in messages)."""
+    """The articles in `blob`, consecutive whole pages of `file` (which is named in messages)."""
     for source in article_sources(blob, file, compressed):
         if text := prose(source, hidden_links):
             yield text
 
 
 def article_sources(blob: bytes, file: str, compressed: bool) -> list[str]:
-    """The wiki sources of the articles in such a run of pages."""
+    """The wiki sources of the articles in a blob of whole pages, as for `parse_pages`."""
     try:
         xml = _decompress(blob) if compressed else blob
         pages = PAGE.findall(xml)
         if not len(pages) == xml.count(b"<page>") == xml.count(PAGE_END):
-            raise ValueError("a page that is not whole")
+            raise ValueError("an incomplete page")
         return list(filter(None, map(_article_source, pages)))
     except (*DAMAGES, ElementTree.ParseError) as error:
         raise _damaged(file, error) from error

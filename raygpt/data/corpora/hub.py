@@ -198,7 +198,7 @@ class RowGroups:
     count: int
 
     def __call__(self) -> Iterator[str]:
-        """Its documents. Raises UserError if they cannot be read."""
+        """The documents of the part. Raises UserError if they cannot be read."""
         yield from _retrying(self.source, RETRY_SECONDS, self._read, self.file)
 
     def _read(self) -> list[str]:
@@ -265,7 +265,7 @@ def _row_groups(file: str, column: str) -> Any:
 
 @dataclass(frozen=True)
 class Texts:
-    """The part that contains its documents."""
+    """A part that contains the texts of its documents."""
 
     texts: list[str]
 
@@ -347,7 +347,7 @@ def _retrying(source: Source, seconds: float, action: Callable[[], T], file: str
             tries += 1
             pause = wait * random.uniform(0.5, 1.5)
             spent = time.monotonic() - started
-            if any(map(_passes, _chain(error))):
+            if any(map(_is_temporary, _chain(error))):
                 if spent + pause > seconds:
                     raise source.error(
                         f"{_reason(error)} (tried for {spent:.0f} seconds)",
@@ -371,11 +371,11 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _reason(error: Exception) -> str:
     """The message of the innermost error of the network, the most specific, or of this error."""
-    error = [error, *filter(_passes, _chain(error))][-1]
+    error = [error, *filter(_is_temporary, _chain(error))][-1]
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
-def _passes(error: BaseException) -> bool:
+def _is_temporary(error: BaseException) -> bool:
     """Whether an error is temporary: one of the network or of a busy server."""
     response = getattr(error, "response", None)
     if response is not None:
@@ -409,7 +409,7 @@ def _permanent(source: Source, error: Exception) -> UserError | None:
             continue
         if not isinstance(cause, errors.HfHubHTTPError) or cause.response is None:
             continue
-        if _passes(cause):
+        if _is_temporary(cause):
             return None
         status, said = cause.response.status_code, cause.server_message or "no reason given"
         if "expired" in said.lower() or "credentials" in said.lower():

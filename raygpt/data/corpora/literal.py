@@ -1,7 +1,6 @@
-"""Signs of a wiki source that are text and not markup.
+"""Characters of a wiki source that look like markup but are text.
 
-Until everything else is parsed, code points that stand for no character, and so are in no text,
-take their places.
+Until everything else is parsed, Unicode's noncharacters, which no text contains, stand in for them.
 """
 
 import re
@@ -14,10 +13,10 @@ _STAND_IN = re.compile(f"[{''.join(_STAND_INS.values())}]")
 
 
 def protect(text: str) -> str:
-    """A text in which stand-ins take the places of all signs that may be markup."""
+    """A text with stand-ins in place of all characters that may be markup."""
     return text.translate(_STAND_INS)
 
 
 def restore(text: str) -> str:
-    """A text with the signs themselves in place of their stand-ins."""
+    """A text with the original characters in place of their stand-ins."""
     return _STAND_IN.sub(lambda found: _SIGNS[ord(found[0]) - _FIRST], text)

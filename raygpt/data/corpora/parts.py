@@ -11,7 +11,7 @@ the machine that it was made on.
 """
 
 PART_BYTES = 8_000_000
-"""Approximate text of a part: reading it outweighs sending it, and a few of them fit in memory.
+"""Approximate bytes of a part: reading it takes longer than sending it, and a few fit in memory.
 
 The limits of the parts decide which tokens are in a shard: raise `shards.FORMAT` when this changes.
 """

@@ -55,7 +55,7 @@ def shown(template: str, otherwise: Callable[[str], str] = lambda name: "") -> s
     """The text that a template shows.
 
     Args:
-        template: what stands between its braces, without templates in it.
+        template: the text between its braces, in which inner templates are already replaced.
         otherwise: gets the name of a template that `_SHOWN` does not have, and returns its text.
     """
     head, bar, rest = template.partition("|")
@@ -118,7 +118,7 @@ def _value(fields: Fields) -> str:
     return text
 
 
-# {{convert|3|to|5|km|mi}} shows "3 to 5 km" and, which is left out, "(1.9 to 3.1 mi)".
+# {{convert|3|to|5|km|mi}} shows "3 to 5 km (1.9 to 3.1 mi)"; the part in brackets is left out.
 RANGES = {
     "-": "–",
     "–": "–",
@@ -261,8 +261,8 @@ def _verse(fields: Fields) -> str:
     return " ".join(filter(None, fields.numbered[:end]))
 
 
-# Templates that show the same, by their names, and what that is: {1} stands for the first field. If
-# a template has none of its fields, it shows nothing, unless its text has no {1} in it.
+# Names of templates, and the text that they show: {1} stands for the first field. A template whose
+# fields are all empty shows nothing, unless its text has no {1}.
 _SHOWN: list[tuple[str, str | Callable[[Fields], str]]] = [
     # Words in some style, or with an explanation or a link.
     ("nowrap, nobr, nowr, abbr, abbrlink, tooltip, small, smaller, big, large, larger", "{1}"),
@@ -363,4 +363,4 @@ FUNCTIONS: dict[str, Callable[..., str]] = {
     "plural": _plural,
     "#if": _if,
 }
-"""Parser functions, as in {{lc:Text}}, by what they make of their arguments."""
+"""Parser functions, as in {{lc:Text}}, which return the text that is shown."""

@@ -17,7 +17,7 @@ from raygpt.data.corpora.literal import protect, restore
 if TYPE_CHECKING:
     from mwparserfromhell.wikicode import Wikicode
 
-# Raise it with every change of what `prose` returns: it is part of a corpus's revision.
+# Raise this whenever `prose` returns other text: it is part of a corpus's revision.
 CLEANING = 2
 
 # The namespaces of links that show nothing in the text, or a picture. Every wiki knows their
@@ -47,7 +47,7 @@ FRACTION = re.compile(r"\d+/\d+")
 # Innermost tables first, so that tables inside tables go too.
 TABLE = re.compile(r"^[ :]*\{\|(?:(?!^[ :]*\{\|).)*?^\s*\|\}", re.S | re.M)
 
-# Sections of links and citations, with the deeper ones in them.
+# Sections of links and citations, with their subsections.
 APPARATUS = re.compile(
     r"^(=+)[ \t]*(?:See also|Notes(?: and references)?|Footnotes|References|Citations|Sources"
     r"|Bibliography|Further reading|External links)[ \t]*\1[ \t]*$.*?(?=^(?!\1=)=|\Z)",
@@ -142,7 +142,7 @@ def _visible(tree: "Wikicode", hidden_links: Collection[str]) -> Iterator[str]:
         elif isinstance(node, nodes.Wikilink):
             title = str(node.title).strip()
             namespace, colon, _ = title.partition(":")
-            # Two bars only make sense in pictures, whose namespace goes by further names.
+            # Only links to pictures have two bars; their namespace may have yet another name.
             if namespace.strip().lower() in hidden_links or (colon and "|" in str(node.text)):
                 continue
             if node.text is not None:

@@ -1,6 +1,6 @@
 """A Hugging Face Hub on this machine, for the unmodified clients: set HF_ENDPOINT to its `url`.
 
-It serves data sets out of memory, counts what is asked for, and fails where it is told to.
+It serves data sets from memory, counts requests, and fails where a `Fault` says so.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ ROUTE = re.compile(
 
 @dataclass
 class Fault:
-    """What becomes of `times` requests whose path has `where` in it, once `after` were answered.
+    """Changes `times` requests whose path contains `where`, after `after` normal answers.
 
     A `status` of 0 leaves the answer as it is; `cut` breaks the connection after so many bytes of
     its body. `wait` is in seconds.

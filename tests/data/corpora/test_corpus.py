@@ -13,7 +13,7 @@ def test_sample_is_106_articles(sample):
     assert "sha256:" in corpus.revision
 
 
-def test_a_name_says_what_is_read(tmp_path):
+def test_each_corpus_name_opens_its_source(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"body": "one"}')
     corpus = open_corpus(f"jsonl:{tmp_path}/a.jsonl", text_column="body")
     assert list(corpus.documents()) == ["one"]

@@ -62,7 +62,7 @@ def multistream(pages, a_stream):
 
 
 def documents(path):
-    """What workers read, which have the pickled parts but not the files."""
+    """The documents as workers read them, who have the pickled parts but not the files."""
     parts = [pickle.loads(pickle.dumps(part)) for part in dump_corpus("dump", str(path)).parts()]
     return [text for part in parts for text in part()]
 
@@ -155,7 +155,7 @@ def test_parts_are_of_even_size_and_lazy(tmp_path, words, small_parts, form):
     assert next(iter(next(parts)())).startswith("00000")
 
 
-def test_parts_do_not_depend_on_how_the_file_is_read(tmp_path, words, small_parts, monkeypatch):
+def test_parts_do_not_depend_on_the_block_size(tmp_path, words, small_parts, monkeypatch):
     for form in (bz2.compress(xml(*words)), multistream(words, 3)):
         file = tmp_path / "a.xml.bz2"
         file.write_bytes(form)
@@ -295,7 +295,7 @@ def test_streams_after_the_header_that_end_within_a_page_are_refused(tmp_path, w
     pieces = [HEADER, *(text[i : i + 99_999] for i in range(0, len(text), 99_999)), FOOTER]
     file = tmp_path / "a.xml.bz2"
     file.write_bytes(b"".join(bz2.compress(piece.encode()) for piece in pieces))
-    with pytest.raises(UserError, match="a page that is not whole"):
+    with pytest.raises(UserError, match="an incomplete page"):
         documents(file)
 
 

@@ -1,6 +1,5 @@
-"""Against a Hub on this machine, by the unmodified clients, which read HF_ENDPOINT when they are
-imported and hence run in processes of their own: one for most of the cases, as they take seconds to
-be imported."""
+"""Tests with a Hub on this machine and the unmodified clients. These read HF_ENDPOINT when they are
+imported, so they run in other processes: one for most cases, because importing takes seconds."""
 
 import gzip
 import io
@@ -30,7 +29,7 @@ def patient(sleep=time.sleep):  # the pauses of all libraries
     time.sleep = lambda seconds: sleep(min(seconds, 0.02))
 """
 
-# Each case: the arguments of hub_corpus, and how many of its parts to take. Prints what came of it.
+# Each case: the arguments of hub_corpus, and how many of its parts to take. Prints the results.
 CLIENT = """
 patient()
 hub.RETRY_SECONDS = 60.0
@@ -58,7 +57,7 @@ print(json.dumps(results))
 
 
 def run(program, hub_url, home, *arguments, **environment):
-    """What a program prints, run in a process of its own."""
+    """Run a program in a process of its own, and return what it prints."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("HF_")},
         "HF_ENDPOINT": hub_url,
@@ -182,7 +181,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(hub, folder):
-    """By case: what hub_corpus and its parts gave, or the message of the UserError."""
+    """By case: the results of hub_corpus and its parts, or the message of the UserError."""
     cases = {
         "wiki": (("hub:o/wiki", "o/wiki", "en", None), None, str(folder)),
         "pinned": (("hub:o/wiki", "o/wiki", "en", COMMIT), None, None),
@@ -247,7 +246,7 @@ def test_revision_and_licence(results):
     assert texts_of(results["column"]) == FILES["a"]
 
 
-def test_files_that_are_not_reached_are_not_touched(results, hub):
+def test_files_that_are_not_needed_are_not_requested(results, hub):
     assert results["lazy"]["texts"]
     asked = [request for request in hub.requests if "o/lazy/resolve" in request]
     assert any("en/a.parquet" in request for request in asked)
@@ -258,13 +257,13 @@ def test_files_that_are_not_reached_are_not_touched(results, hub):
 
 
 @pytest.mark.parametrize(("flaky", "steady"), [("flaky", "wiki"), ("flaky lines", "lines")])
-def test_errors_that_pass_change_nothing(results, hub, flaky, steady):
+def test_temporary_errors_do_not_change_the_documents(results, hub, flaky, steady):
     assert isinstance(results[flaky], dict), results[flaky]
     assert results[flaky]["texts"] == results[steady]["texts"]
     assert not [f for f in hub.faults if "flaky" in f.where and f.times > 0]
 
 
-def test_a_file_is_taken_up_where_the_last_part_ended(results):
+def test_reading_resumes_where_the_last_part_ended(results):
     assert texts_of(results["flaky table"]) == [row.split(",")[1] for row in TABLE]
     assert len(results["flaky table"]["parts"]) > 12
 
@@ -307,7 +306,7 @@ print(json.dumps(texts[::-1]))
         ("hopeless gone", ["500", "tried for", "network"]),
     ],
 )
-def test_what_does_not_pass_is_one_message(results, case, words):
+def test_a_permanent_error_is_one_message(results, case, words):
     message = results[case]
     assert isinstance(message, str), message
     for word in [*words, *ALTERNATIVES]:
@@ -329,7 +328,7 @@ except UserError as error:
 
 
 def test_a_pinned_commit_needs_no_network_until_it_is_read(tmp_path):
-    with socket.socket() as closed:  # bound, so that nobody else listens there
+    with socket.socket() as closed:  # bound, so that no other process listens there
         closed.bind(("127.0.0.1", 0))
         dead = f"http://127.0.0.1:{closed.getsockname()[1]}"
         revision, message, slow = run(PINNED, dead, tmp_path)[0].splitlines()
@@ -339,7 +338,7 @@ def test_a_pinned_commit_needs_no_network_until_it_is_read(tmp_path):
     assert slow == "False"
 
 
-def test_offline_is_said(hub, tmp_path):
+def test_offline_mode_is_named_in_the_message(hub, tmp_path):
     message = run(PINNED, hub.url, tmp_path, HF_HUB_OFFLINE="1")[0].splitlines()[1]
     for word in ("HF_HUB_OFFLINE", *ALTERNATIVES):
         assert word in message

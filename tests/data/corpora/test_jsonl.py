@@ -107,7 +107,7 @@ def test_a_pattern_without_files_is_refused(tmp_path):
         opened(tmp_path / "*.jsonl")
 
 
-def test_a_folder_is_told_from_a_file_that_is_absent(tmp_path):
+def test_a_folder_and_a_missing_file_get_different_messages(tmp_path):
     with pytest.raises(UserError, match=re.escape(f"is a folder (data.corpus: jsonl:{tmp_path}")):
         opened(tmp_path)
 
