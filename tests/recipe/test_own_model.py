@@ -196,6 +196,16 @@ def test_a_copy_beside_the_recipe_comes_before_the_file(here):
     assert load_search_file("x.yaml") == first
 
 
+def test_the_copy_stands_for_no_other_file(here):
+    (here / COPY).write_text(GOOD)
+    (here / "other.py").write_text(GOOD + "\n# another\n")
+    other = load_search_file("x.yaml", overrides=["model.module=other.py:MyGPT"])
+    assert other.own.source.endswith("# another\n")
+    (here / "my_model.py").unlink()
+    same = load_search_file("x.yaml", overrides=["model.module=my_model.py:MyGPT"])
+    assert same == load_search_file("x.yaml")
+
+
 def test_recipes_and_searches_travel_to_where_the_file_is_not(here):
     found = load_search_file("x.yaml")
     recipe = found.baseline()
