@@ -63,6 +63,7 @@ def prepare(
     folder = cache / fingerprint
     wanted = (train_tokens, data.validation_tokens)
     spread = spread or in_processes()
+    _refuse_file(cache)
     try:
         manifest = read_manifest(folder)
         if store or manifest is None or _lacking(folder, manifest, wanted):
@@ -85,6 +86,18 @@ def prepare(
             tokens = len(getattr(dataset, split))
             count_windows(tokens, data.context, tokens, split)
     return dataset
+
+
+def _refuse_file(cache: Path) -> None:
+    """Raise UserError if the cache's path is a file, or leads through one."""
+    for path in (cache, *cache.parents):
+        if path.exists():
+            if not path.is_dir():
+                raise UserError(
+                    f"The token cache cannot be in {cache}: {path} is a file. Name a folder in "
+                    f"data.cache or in the environment variable RAYGPT_CACHE."
+                )
+            return
 
 
 def _fill(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -154,7 +155,8 @@ def load_search_file(
     path = Path(path)
     root = read_file(path)
     overrides, problems = read_overrides(overrides)
-    own = _own_model(module_setting(root, path, overrides), path)
+    in_file = module_setting(root, path, {})
+    own = _own_model(module_setting(root, path, overrides), in_file, path)
     schema = schema_of(own.settings if own else Model)
     full, mini, file_problems = check_file(root, path, schema)
     override_settings, override_problems = check_overrides(overrides, schema)
@@ -185,8 +187,14 @@ def load_search_file(
     return SearchFile(ranges, fixed, path, scale, own)
 
 
-def _own_model(setting: Setting | None, path: Path) -> OwnModel | None:
-    """The user's own model that a recipe names, which has been loaded."""
+def _own_model(setting: Setting | None, in_file: Setting | None, path: Path) -> OwnModel | None:
+    """The user's own model that a recipe names, which has been loaded.
+
+    Args:
+        setting: what names it.
+        in_file: what names one in the recipe's file. A copy beside it is of that one.
+        path: of the recipe's file.
+    """
     if setting is None:
         return None
     try:
@@ -194,11 +202,20 @@ def _own_model(setting: Setting | None, path: Path) -> OwnModel | None:
         if module is None:
             return None
         copy = path.parent / COPY
-        own = OwnModel.read(module, copy if copy.is_file() else None)
+        copied = copy.is_file() and _model_file(in_file) == module.rpartition(":")[0]
+        own = OwnModel.read(module, copy if copied else None)
         own.settings  # noqa: B018 (raises the errors of its file)
         return own
     except RecipeError as error:
         raise RecipeError(setting.problem(error)) from None
+
+
+def _model_file(setting: Setting | None) -> str | None:
+    """The file that a `model.module` names; None if it is invalid, which is reported elsewhere."""
+    with contextlib.suppress(RecipeError):
+        module = setting and GPT_SCHEMA.read_value("model.module", setting.entry.plain())
+        return module and module.rpartition(":")[0]
+    return None
 
 
 def _read(

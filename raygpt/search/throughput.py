@@ -10,7 +10,7 @@ from raygpt.recipe.schema import Recipe
 from raygpt.recipe.search_file import SearchFile
 from raygpt.search.cluster import Placement, room_for_workers
 from raygpt.search.cost import TokenCosts
-from raygpt.search.estimate import largest_model
+from raygpt.search.estimate import largest_model, places
 from raygpt.training.probe import Pace, measure_pace
 
 MOST_PROBES = 16
@@ -23,7 +23,7 @@ def search_pace(search_file: SearchFile, needed: Placement, at_once: int) -> Pac
     Args:
         search_file: ranges and recipe.
         needed: resources of a trial.
-        at_once: number of trials side by side.
+        at_once: number of trials that the cluster can run side by side.
 
     Returns:
         None if nothing could be measured, see `cluster_pace`.
@@ -32,6 +32,7 @@ def search_pace(search_file: SearchFile, needed: Placement, at_once: int) -> Pac
         MicroBatchTooLarge: the micro-batch of the baseline, or of the largest model, does not fit
             in the device's memory.
     """
+    at_once = places(search_file, at_once)
     pace = cluster_pace(search_file.baseline(), needed, at_once)
     costs = TokenCosts(search_file)
     if pace is None or not costs.vary:

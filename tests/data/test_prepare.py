@@ -336,6 +336,14 @@ def test_a_corpus_of_short_documents_is_refused_and_says_why(corpus, tmp_path):
         made(corpus, tmp_path, tokenizer="gpt2", min_document_bytes=10**6)
 
 
+@pytest.mark.parametrize("below", ["", "folder"])
+def test_a_cache_that_is_a_file_is_refused(corpus, tmp_path, below):
+    file = tmp_path / "tokens"
+    file.touch()
+    with pytest.raises(UserError, match=r"tokens is a file\. Name a folder in data\.cache"):
+        made(corpus, file / below)
+
+
 def test_the_default_cache_honours_the_environment(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
     monkeypatch.setenv("RAYGPT_CACHE", "/mine")

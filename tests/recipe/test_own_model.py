@@ -196,6 +196,19 @@ def test_a_copy_beside_the_recipe_comes_before_the_file(here):
     assert load_search_file("x.yaml") == first
 
 
+def test_the_copy_stands_for_no_other_file(here):
+    (here / COPY).write_text(GOOD)
+    (here / "other.py").write_text(GOOD + "
+# another
+")
+    other = load_search_file("x.yaml", overrides=["model.module=other.py:MyGPT"])
+    assert other.own.source.endswith("# another
+")
+    (here / "my_model.py").unlink()
+    same = load_search_file("x.yaml", overrides=["model.module=my_model.py:MyGPT"])
+    assert same == load_search_file("x.yaml")
+
+
 def test_recipes_and_searches_are_unpickled_without_the_file(here):
     found = load_search_file("x.yaml")
     recipe = found.baseline()

@@ -22,6 +22,18 @@ def test_the_largest_model_is_measured_too(make_search, needed, monkeypatch):
     assert search_pace(make_search("model.d_model=16"), needed, 2).fixed_share == 0
 
 
+def test_no_more_workers_are_measured_than_the_search_has_side_by_side(
+    make_search, needed, monkeypatch
+):
+    measured = []
+    monkeypatch.setattr(
+        throughput, "cluster_pace", lambda recipe, needed, at_once: measured.append(at_once)
+    )
+    search_pace(make_search("search.concurrent=2"), needed, 8)
+    search_pace(make_search("search.trials=3"), needed, 8)
+    assert measured == [2, 3]
+
+
 @pytest.mark.parametrize(
     ("operations", "times_as_long", "share"),
     [(5, 5, 0), (5, 3, 0.5), (5, 6, 0), (5, 0.9, 0.95), (0.5, 0.75, 0.5)],
