@@ -9,12 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from raygpt.command import command_parser, run_command
-from raygpt.results.comparability import (
-    describe_budgets,
-    refuse_incomparable,
-    scored_texts,
-    why_incomparable,
-)
+from raygpt.results.comparability import why_incomparable
 from raygpt.results.conditions import describe_none
 from raygpt.results.leaderboard import (
     FORMATS,
@@ -24,6 +19,7 @@ from raygpt.results.leaderboard import (
     linked_table,
     render,
 )
+from raygpt.results.run_comparison import describe_budgets, refuse_incomparable, scored_texts
 from raygpt.results.run_folder import is_being_run
 from raygpt.results.tables import Results, load_results
 from raygpt.results.watch import watch

@@ -19,8 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from raygpt.results import files
-from raygpt.results.comparability import budgets
 from raygpt.results.conditions import find_column, select
+from raygpt.results.run_comparison import budgets
 from raygpt.results.tables import Results, in_order, is_missing, ranked
 
 FORMATS = ("table", "csv", "markdown", "json")

@@ -12,7 +12,8 @@ from raygpt.recipe.fields import SAME_FIGURES
 from raygpt.recipe.ranges import Choice, Range
 from raygpt.recipe.search_file import SearchFile, load_search_file
 from raygpt.results import files
-from raygpt.results.comparability import differences, scored_texts, why_incomparable
+from raygpt.results.comparability import differences, why_incomparable
+from raygpt.results.run_comparison import scored_texts
 from raygpt.results.tables import Results, load_results
 from raygpt.search.sampler import BASELINE, DIVERGED, EARLIER_RUN, own_trials, suggest_values
 from raygpt.search.scheduler import METRIC

@@ -198,12 +198,9 @@ def test_a_copy_beside_the_recipe_comes_before_the_file(here):
 
 def test_the_copy_stands_for_no_other_file(here):
     (here / COPY).write_text(GOOD)
-    (here / "other.py").write_text(GOOD + "
-# another
-")
+    (here / "other.py").write_text(GOOD + "\n# another\n")
     other = load_search_file("x.yaml", overrides=["model.module=other.py:MyGPT"])
-    assert other.own.source.endswith("# another
-")
+    assert other.own.source.endswith("# another\n")
     (here / "my_model.py").unlink()
     same = load_search_file("x.yaml", overrides=["model.module=my_model.py:MyGPT"])
     assert same == load_search_file("x.yaml")

@@ -6,15 +6,17 @@ from raygpt.results import files
 from raygpt.results.comparability import (
     BUDGET,
     at_largest_budget,
-    budgets,
-    describe_budgets,
     differences,
-    refuse_incomparable,
-    scored_texts,
     why_incomparable,
 )
 from raygpt.results.confirmation import confirmation
 from raygpt.results.leaderboard import leaderboard
+from raygpt.results.run_comparison import (
+    budgets,
+    describe_budgets,
+    refuse_incomparable,
+    scored_texts,
+)
 from raygpt.results.tables import RunTables, load_results, ranked
 
 TEXT = {"validation_set": "v", "context": 64, "scored_tokens": 300, "scored_bytes": 900}
