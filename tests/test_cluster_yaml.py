@@ -163,7 +163,7 @@ def test_every_node_installs_raygpt_before_ray_starts(prepared, kind):
 def test_mounted_files_exist(prepared):
     for remote, local in prepared["file_mounts"].items():
         if local == TOKEN:
-            continue  # the user's own: the file says how it is made
+            continue  # made by the user, as the file explains
         assert (ROOT / local).exists(), f"{local} is mounted at {remote} but is not in the checkout"
         # Laid out as in the checkout, so that pip finds what pyproject.toml names.
         assert remote == f"~/raygpt/{local}"

@@ -96,7 +96,7 @@ def test_in_a_browser(run, browser, width, scheme):
     page.goto((run / "report.html").as_uri())
     page.wait_for_selector("html[data-drawn=all]", state="attached", timeout=120_000)
     assert problems == []
-    # It works offline: nothing is asked for but the page, and what stands in it.
+    # It works offline: the browser requests only the page and what it contains.
     assert [url for url in requests if not url.startswith(("data:", "blob:"))] == [
         (run / "report.html").as_uri()
     ]
@@ -109,7 +109,7 @@ def test_in_a_browser(run, browser, width, scheme):
         assert picture.locator("svg").count() > 0
         inside = picture.evaluate("one => one.parentElement.getBoundingClientRect().right")
         assert inside <= width
-    # Text can be told from the page: by more than half of the way from black to white.
+    # Text contrasts with the page by more than half of the range from black to white.
     shades = page.evaluate(
         "['color', 'backgroundColor'].map(name => getComputedStyle(document.body)[name]"
         ".match(/[0-9]+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0) / 3)"

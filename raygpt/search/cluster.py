@@ -128,10 +128,10 @@ def available_gpus() -> float:
     if not ray.is_initialized():
         return torch.cuda.device_count()
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return sum(node.get("GPU", 0.0) for node in [*nodes, *nodes_to_come(len(nodes))])
+    return sum(node.get("GPU", 0.0) for node in [*nodes, *nodes_that_may_start(len(nodes))])
 
 
-def nodes_to_come(running: int) -> list[Mapping[str, float]]:
+def nodes_that_may_start(running: int) -> list[Mapping[str, float]]:
     """Resources of the nodes that `ray up`'s autoscaler may still start, if this is its head.
 
     They are read from the file that `ray up` leaves on the head, because Ray has no API for it.
@@ -168,7 +168,7 @@ def placement(search: Search, gpus: float) -> Placement:
     )
 
 
-def room_for_workers(needed: Placement, nodes: Sequence[Mapping[str, float]]) -> int:
+def workers_that_fit(needed: Placement, nodes: Sequence[Mapping[str, float]]) -> int:
     """Number of workers that fit on nodes with these resources."""
 
     def on_node(resources: Mapping[str, float]) -> int:
@@ -195,7 +195,7 @@ def trials_at_once(needed: Placement, nodes: Sequence[Mapping[str, float]]) -> i
         UserError: not even one fits.
     """
 
-    workers = room_for_workers(needed, nodes)
+    workers = workers_that_fit(needed, nodes)
     if workers < needed.workers:
         has = ", ".join(
             f"a node with {node.get('CPU', 0):g} CPU and {node.get('GPU', 0):g} GPU"
@@ -212,7 +212,7 @@ def trials_at_once(needed: Placement, nodes: Sequence[Mapping[str, float]]) -> i
 def cluster_trials_at_once(needed: Placement) -> int:
     """`trials_at_once` on the joined cluster."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return trials_at_once(needed, [*nodes, *nodes_to_come(len(nodes))])
+    return trials_at_once(needed, [*nodes, *nodes_that_may_start(len(nodes))])
 
 
 LOGGERS = ("ray", "optuna", "py.warnings")

@@ -103,7 +103,7 @@ def plan_search(search_file: SearchFile, at_once: int, fixed_share: float = 0.0)
         fixed_share: the fixed share of a token's time, see `TokenCosts`.
     """
     search = search_file.search
-    at_once = places(search_file, at_once)
+    at_once = trials_side_by_side(search_file, at_once)
     full = budget.budget_tokens(search_file.baseline())
     costs = TokenCosts(search_file, fixed_share)
 
@@ -150,7 +150,7 @@ def plan_search(search_file: SearchFile, at_once: int, fixed_share: float = 0.0)
     )
 
 
-def places(search_file: SearchFile, at_once: int) -> int:
+def trials_side_by_side(search_file: SearchFile, at_once: int) -> int:
     """Number of trials that run side by side where the cluster has room for `at_once`."""
     search = search_file.search
     most = max(search.trials, most_confirming_runs(search_file))

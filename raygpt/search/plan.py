@@ -12,7 +12,7 @@ from raygpt.recipe.search_file import SearchFile
 from raygpt.results import files
 from raygpt.results.tables import Results
 from raygpt.search.cluster import Placement
-from raygpt.search.estimate import Load, Plan, places, plan_search
+from raygpt.search.estimate import Load, Plan, plan_search, trials_side_by_side
 from raygpt.training.probe import Pace
 from raygpt.wording import duration, duration_range
 
@@ -111,7 +111,7 @@ def make_plan(
         needed: resources of a trial.
         pace: speed of one worker in the baseline; None if it is not known.
     """
-    at_once = places(search_file, at_once)
+    at_once = trials_side_by_side(search_file, at_once)
     plan = plan_search(search_file, at_once, pace.fixed_share if pace else 0.0)
     return SearchPlan(search_file, plan, at_once, needed, pace)
 

@@ -8,7 +8,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from raygpt.recipe.schema import Recipe
 from raygpt.recipe.search_file import SearchFile
-from raygpt.search.cluster import Placement, room_for_workers
+from raygpt.search.cluster import Placement, workers_that_fit
 from raygpt.search.cost import TokenCosts
 from raygpt.search.estimate import largest_model, places
 from raygpt.training.probe import Pace, measure_pace
@@ -77,7 +77,7 @@ def cluster_pace(recipe: Recipe, needed: Placement, at_once: int) -> Pace | None
         MicroBatchTooLarge: the micro-batch does not fit in the device's memory.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    probes = min(room_for_workers(needed, nodes), at_once * needed.workers, MOST_PROBES)
+    probes = min(workers_that_fit(needed, nodes), at_once * needed.workers, MOST_PROBES)
     if not probes:
         return None
     probe = ray.remote(num_cpus=needed.cpus, num_gpus=needed.gpus, max_retries=0)(measure_pace)

@@ -72,7 +72,9 @@ class TensorBoard(Follower):
         self._files = EventFiles(tables.folder)
 
     def began(self, trial: Any, row: dict[str, Any]) -> None:
-        reports = [told for told in self._tables.history if told["trial_id"] == row["trial_id"]]
+        reports = [
+            report for report in self._tables.history if report["trial_id"] == row["trial_id"]
+        ]
         self._files.begin_trial(row, reports)
 
     def reported(self, trial_id: str, report: dict[str, Any]) -> None:
@@ -83,7 +85,7 @@ class TensorBoard(Follower):
 
 
 @dataclass(eq=False)
-class Seen:
+class TrackedTrial:
     """A Tune trial as it is passed to one of Ray's integrations: the attributes that these read."""
 
     name: str
@@ -116,28 +118,28 @@ class Tracker(Follower):
         super().__init__(tables)
         self._integration = integration
         self._console = console
-        self._seen: dict[str, Seen] = {}
+        self._tracked: dict[str, TrackedTrial] = {}
         self._failed = False
 
     def began(self, trial: Any, row: dict[str, Any]) -> None:
         folder = self._tables.folder.absolute()
-        seen = self._seen[row["trial_id"]] = Seen(
+        tracked = self._tracked[row["trial_id"]] = TrackedTrial(
             name=row["trial_id"],
             trial_id=trial.trial_id,
             config=hyperparameters(row) | {"seed": row["seed"]},
             experiment_dir_name=folder.name,
             local_path=str(folder),
         )
-        self._tell("log_trial_start", seen)
+        self._tell("log_trial_start", tracked)
 
     def reported(self, trial_id: str, report: dict[str, Any]) -> None:
         figures = {name: report[name] for name in HISTORY_COLUMNS if name in report}
         figures[TRAINING_ITERATION] = report["tokens_trained"]
-        self._tell("log_trial_result", 0, self._seen[trial_id], figures)
+        self._tell("log_trial_result", 0, self._tracked[trial_id], figures)
 
     def ended(self, row: dict[str, Any]) -> None:
         failed = row["status"] in ("failed", "diverged")
-        self._tell("log_trial_end", self._seen.pop(row["trial_id"]), failed=failed)
+        self._tell("log_trial_end", self._tracked.pop(row["trial_id"]), failed=failed)
 
     def on_experiment_end(self, trials: list, **info) -> None:
         """Wait until everything has been sent."""

@@ -63,7 +63,7 @@ def corpus(tmp_path):
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch, corpus, uri):
-    """Prepares the corpus as if on a machine of that name; says how many shards it made itself."""
+    """Prepares the corpus as on a machine of that name; returns how many shards it made itself."""
     monkeypatch.setattr("raygpt.data.corpora.jsonl.PART_BYTES", 4000)
     data = Data(
         corpus=corpus,

@@ -208,7 +208,7 @@ def test_one_recipe_has_no_ranges(search):
     assert found.single_recipe().model.dropout == 0.0
 
 
-# Each mistake stands on line 4 (the first three are comments or good), alone.
+# Each mistake is alone on line 4; the first three lines are correct.
 MISTAKES = [
     ("training: {weight_dcay: 0.1}", "training.weight_dcay", "0.1", 'did you mean "weight_decay"'),
     ("trainin: {hold: 0}", "trainin", "{hold: 0}", 'did you mean "training"'),

@@ -16,7 +16,7 @@ def event_files(tables):
 
 @pytest.fixture
 def run_trial(tables, begin, event_files):
-    """Begins a trial, and has it report."""
+    """Begins a trial and adds its reports."""
 
     def run_trial(trial_id, *reports, **values):
         begin(trial_id, **values)

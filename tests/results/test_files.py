@@ -82,7 +82,7 @@ def test_a_killed_writer_leaves_readable_tables(tmp_path):
         assert results.history["bits_per_byte"].notna().all()
         seen.append(rows)
         if printed:
-            # What was said to be on disk is there.
+            # All reports that were printed are on disk.
             assert int(printed[-1]) <= results.history.iloc[-1]["tokens"] <= int(printed[-1]) + 1
         assert rows == len(RunTables(tmp_path, ["x"]).history)
     assert seen == sorted(seen)

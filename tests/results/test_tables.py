@@ -323,7 +323,7 @@ def test_dropped_reports_do_not_return_from_the_journal(journalled, report):
     assert load_results(journalled.folder).history["tokens"].tolist() == [300, 300, 600]
 
 
-# --- of which data ------------------------------------------------------------------------------
+# --- the data of a run --------------------------------------------------------------------------
 
 
 def test_a_run_with_other_data_is_not_resumed(tmp_path):

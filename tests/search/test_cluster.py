@@ -10,7 +10,7 @@ import pytest
 from raygpt.errors import UserError
 from raygpt.recipe.sections import Search
 from raygpt.search import cluster
-from raygpt.search.cluster import Placement, nodes_to_come, placement, trials_at_once
+from raygpt.search.cluster import Placement, nodes_that_may_start, placement, trials_at_once
 
 CPUS = {"CPU": 2.0}
 ONE_GPU = {"CPU": 8.0, "GPU": 1.0}
@@ -105,27 +105,27 @@ CLUSTER = {
 
 def test_nodes_that_the_autoscaler_may_start_are_counted(bootstrap):
     bootstrap(CLUSTER)
-    assert nodes_to_come(1) == [ONE_GPU, ONE_GPU, FOUR_GPUS, FOUR_GPUS]
-    assert nodes_to_come(2) == [ONE_GPU, FOUR_GPUS, FOUR_GPUS]
-    assert nodes_to_come(5) == []
-    assert nodes_to_come(9) == []
+    assert nodes_that_may_start(1) == [ONE_GPU, ONE_GPU, FOUR_GPUS, FOUR_GPUS]
+    assert nodes_that_may_start(2) == [ONE_GPU, FOUR_GPUS, FOUR_GPUS]
+    assert nodes_that_may_start(5) == []
+    assert nodes_that_may_start(9) == []
     bootstrap(CLUSTER | {"max_workers": 3})
-    assert nodes_to_come(1) == [ONE_GPU, ONE_GPU, FOUR_GPUS]
+    assert nodes_that_may_start(1) == [ONE_GPU, ONE_GPU, FOUR_GPUS]
 
 
 def test_nodes_whose_resources_are_unknown_count_for_nothing(bootstrap):
     bootstrap({"head_node_type": "h", "available_node_types": {"w": {"max_workers": 1}}})
-    assert nodes_to_come(1) == [{}]
+    assert nodes_that_may_start(1) == [{}]
     with pytest.raises(UserError):
-        trials_at_once(Placement(1, 1, 0), nodes_to_come(1))
+        trials_at_once(Placement(1, 1, 0), nodes_that_may_start(1))
 
 
 def test_without_a_cluster_file_no_nodes_are_expected(bootstrap):
-    assert nodes_to_come(1) == []
+    assert nodes_that_may_start(1) == []
     bootstrap("not JSON {")
-    assert nodes_to_come(1) == []
+    assert nodes_that_may_start(1) == []
     bootstrap({})
-    assert nodes_to_come(1) == []
+    assert nodes_that_may_start(1) == []
 
 
 def test_without_ray_this_machines_gpus_are_counted(monkeypatch):

@@ -19,7 +19,7 @@ CONFIRM = "search.confirm={top: 2, seeds: 2}"
 
 @pytest.fixture
 def searched(tables, begin, report):
-    """Runs the search's trials, of which the first is the baseline: how each ended, at which score.
+    """Runs the search's trials, first the baseline, given each one's status and score.
 
     Each has a dropout of its own: its number, in hundredths.
     """

@@ -9,7 +9,7 @@ from raygpt.search.summary import summarise
 
 @pytest.fixture
 def run(tables, begin, report):
-    """Runs as many trials as statuses are named."""
+    """Runs a trial for each of the given statuses."""
 
     def run(*statuses):
         for number, status in enumerate(statuses):

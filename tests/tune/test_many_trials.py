@@ -73,7 +73,7 @@ def test_a_whole_search(outcome, many):
     assert f"({TRIALS} trials of up to 8,192 tokens; " in lines[0]
     assert f"{TRIALS} of {TRIALS} trials ended (" in printed
     assert f"{counts['stopped']} stopped" in printed
-    # Plain lines, of which none is Ray's own.
+    # Plain lines; none of them is Ray's.
     assert {character for character in printed if not character.isprintable()} == {"\n"}
     events = [line.split()[3] for line in lines if re.match(r"\d:\d\d:\d\d trial", line)]
     assert events.count("started") == TRIALS

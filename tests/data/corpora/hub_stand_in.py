@@ -24,7 +24,7 @@ ROUTE = re.compile(
 class Fault:
     """Changes `times` requests whose path contains `where`, after `after` normal answers.
 
-    A `status` of 0 leaves the answer as it is; `cut` breaks the connection after so many bytes of
+    A `status` of 0 does not change the answer; `cut` breaks the connection after that many bytes of
     its body. `wait` is in seconds.
     """
 

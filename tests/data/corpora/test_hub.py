@@ -278,7 +278,7 @@ print(json.dumps(texts[::-1]))
 """
     stdout, _ = run(program, hub.url, folder / "elsewhere", str(folder / "parts"))
     assert json.loads(stdout) == results["wiki"]["texts"]
-    # The repository is not listed, but for the folder of the files, once.
+    # The repository is not listed, except the folder of the files, once.
     assert sum(n for request, n in hub.requests.items() if "/tree/" in request) == 1
 
 
