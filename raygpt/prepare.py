@@ -100,7 +100,7 @@ def describe(dataset: "Dataset", seconds: float) -> str:
         (
             "validation",
             f"{validation['tokens']:,} tokens of {validation['documents']:,} documents, "
-            f"{validation['tokens'] / tokens:.2%} of all",
+            f"{validation['tokens'] / tokens:.2%} of all tokens",
         ),
         ("seconds", f"{seconds:.1f}"),
         ("folder", f"{dataset.folder}"),

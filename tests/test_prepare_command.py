@@ -72,7 +72,7 @@ def test_the_command_describes_the_tokens(start, corpus, whole):
     assert said["documents"] == (f"{TEXTS:,} (the whole corpus); left out: 1 short, 1 duplicates")
     assert said["tokens"].startswith(f"{tokens:,} by gpt2, ")
     share = len(dataset.validation) / tokens
-    assert f"{share:.2%} of all" in said["validation"]
+    assert f"{share:.2%} of all tokens" in said["validation"]
     assert float(said["seconds"]) > 0
     again = ended(start("1G", cache=whole))
     assert re.sub(r"seconds .*", "", again) == re.sub(r"seconds .*", "", output)

@@ -113,7 +113,7 @@ def better_fraction(digests: Sequence[int], sizes: Sequence[int], wanted: float)
     fraction = _short_number(low, high, shares[held_out])
     return (
         f"--set data.validation_fraction={fraction} holds out {held_out + 1} of the {len(places)} "
-        f"documents, {shares[held_out]:.0%} of the text."
+        f"documents, {shares[held_out]:.0%} of the text's bytes."
     )
 
 
@@ -139,9 +139,9 @@ def describe_share(dataset: Dataset) -> str | None:
         return None
     train, held_out = (dataset.count(split, "documents") for split in SPLITS)
     sentence = (
-        f"The validation set is {share:.1%} of the text ({held_out:,} of {train + held_out:,} "
-        f"documents), not {wanted:.1%} as data.validation_fraction asks: a digest of its text "
-        f"decides the side of a document."
+        f"The validation set is {share:.1%} of the text's bytes ({held_out:,} of "
+        f"{train + held_out:,} documents), not {wanted:.1%} as data.validation_fraction asks: a "
+        f"digest of its text decides the side of a document."
     )
     if dataset.is_whole_corpus and train + held_out <= MOST_DOCUMENTS:
         digests, documents = _digests_and_sizes(dataset)

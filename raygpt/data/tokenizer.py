@@ -192,7 +192,8 @@ def train_tokenizer(name: str, texts: Iterable[str]) -> Tokenizer:
         smaller = f"bpe-{reached} or smaller, or " if reached >= SMALLEST_BPE else ""
         raise UserError(
             f"The training text of the corpus is too small for the tokenizer {name}: it yields "
-            f"{reached} tokens. Take {smaller}a larger corpus."
+            f"{reached} tokens. Take {smaller}a larger corpus, "
+            f"or hold out less of it (data.validation_fraction)."
         )
     model = json.loads(trainee.to_str())["model"]
     vocabulary = model["vocab"] | {END_OF_DOCUMENT: size - 1}

@@ -100,8 +100,8 @@ def _compare(model: nn.Module, gpt2: GPT2LMHeadModel) -> None:
 
 def _not_gpt2(model: nn.Module, reason: str) -> UserError:
     return UserError(
-        f"the model {type(model).__name__} cannot be exported: transformers would load it as "
-        f"GPT-2, and {reason}; only raygpt's own GPT can be exported"
+        f"the model {type(model).__name__} cannot be exported, only raygpt's own GPT can: "
+        f"transformers would load it as GPT-2, and {reason}"
     )
 
 

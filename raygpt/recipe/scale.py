@@ -93,9 +93,8 @@ class Scales:
         """
         recipe = search_file.baseline()
         trials = f"{trials} {budget_tokens(recipe):,} tokens"
-        model = (
-            f"{recipe.model.d_model} wide, {recipe.model.n_layers} layers, on {recipe.data.corpus}"
-        )
+        wide, layers = (_values(search_file, f"model.{key}") for key in ("d_model", "n_layers"))
+        model = f"{wide} wide, {layers} layers, on {recipe.data.corpus}"
         if search_file.scale == "full" or search_file == self._files.get("full"):
             return f"running {search_file.path} in full ({trials}; {model})"
         if "full" in self._files:
@@ -123,3 +122,11 @@ def describe_budget(recipe: Recipe, available: int | None) -> str:
             f"{budget / available:.1f} epochs."
         )
     return text
+
+
+def _values(search_file: SearchFile, key: str) -> str:
+    """The value of a setting, or the smallest and the largest one that it is searched over."""
+    if key not in search_file.ranges:
+        return str(search_file.fixed[key])
+    extremes = search_file.ranges[key].extremes()
+    return f"{min(extremes)} to {max(extremes)}"

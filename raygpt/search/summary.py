@@ -10,6 +10,7 @@ from raygpt.recipe.search_file import SearchFile
 from raygpt.results import files
 from raygpt.results.checkpoints import best_saved
 from raygpt.results.leaderboard import leaderboard, render
+from raygpt.results.overfitting import describe_overfitting
 from raygpt.results.tables import Results, rows
 from raygpt.search.confirm import (
     configurations_to_confirm,
@@ -56,8 +57,10 @@ def summarise(results: Results, search_file: SearchFile) -> tuple[str, int]:
         top = max(SHOWN, confirming["confirms"].nunique())
         table = render(leaderboard([results], top=top), "table", words=results.conclusions)
         parts += ["", table, ""]
+        if warning := describe_overfitting(results):
+            parts += [warning, ""]
     parts += [
-        f"leaderboard   python -m raygpt.leaderboard {shell_quoted(folder)}",
+        f"all trials    python -m raygpt.leaderboard {shell_quoted(folder)}",
         f"tables        {folder / files.TRIALS}, {folder / files.HISTORY}",
     ]
     if (folder / files.BEST_RECIPE).exists():

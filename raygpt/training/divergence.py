@@ -26,12 +26,14 @@ class DivergenceCheck:
     def __init__(self, vocab_size: int, place: Callable[[], str]):
         self.guess = math.log(vocab_size)
         self.place = place
+        self._training_nats = math.inf
         self.high_steps = 0
         """Number of steps in a row whose loss was too high."""
 
     def check_step(self, nats: float) -> None:
         """Check the training loss of one step, in the order of the steps."""
         self.check_finite("training", nats)
+        self._training_nats = nats
         self.high_steps = self.high_steps + 1 if self._is_high(nats) else 0
         if self.high_steps == DIVERGED_STEPS:
             self._diverge("training", nats)
@@ -55,4 +57,10 @@ class DivergenceCheck:
         if math.isfinite(nats):
             bits, guess = nats / math.log(2), self.guess / math.log(2)
             loss = f"{bits:.1f} bits per token (random guessing: {guess:.1f})"
-        raise TrainingDiverged(f"the {what} loss is {loss} {self.place()}")
+        text = f"the {what} loss is {loss} {self.place()}"
+        if what == "validation" and self._training_nats < self.guess / 2:
+            text += (
+                "; the training loss is low, so the model has memorised its text: lower "
+                "training.tokens or use more text"
+            )
+        raise TrainingDiverged(text)

@@ -68,7 +68,7 @@ def test_the_suggested_fraction_holds_out_the_stated_share(tmp_path, tokenizer, 
     with pytest.raises(UserError, match=rf"into the {side} set .*none into the {other}") as caught:
         made(tmp_path, texts, tokenizer, validation_fraction=fraction)
     said = re.search(
-        r"data\.validation_fraction=(\S+) holds out (\d) of the 5 documents, (\d+)% of the text",
+        r"data\.validation_fraction=(\S+) holds out (\d) of the 5 documents, (\d+)% of the text's",
         str(caught.value),
     )
     dataset = made(tmp_path, texts, tokenizer, validation_fraction=float(said[1]))
@@ -107,7 +107,8 @@ def test_a_share_far_from_the_requested_one_is_reported(tmp_path, capsys):
     texts = [next(t for t in texts if place(t) > low) for low in (0.1, 0.2, 0.35, 0.6, 0.8)]
     sentence = describe_share(made(tmp_path, texts, validation_fraction=0.4))
     assert re.match(
-        r"The validation set is [56]\d\.\d% of the text \(3 of 5 documents\), not 40", sentence
+        r"The validation set is [56]\d\.\d% of the text's bytes \(3 of 5 documents\), not 40",
+        sentence,
     )
     fraction = float(re.search(r"validation_fraction=(\S+) holds out 2 of", sentence)[1])
     followed = made(tmp_path, texts, validation_fraction=fraction)

@@ -71,11 +71,11 @@ def test_a_model_with_other_parameters_is_refused(trained):
     shape = trained.recipe.model
     unbiased = GPT(shape, 300, CONTEXT).eval()
     unbiased.final_norm.bias = None
-    with pytest.raises(UserError, match=r"GPT cannot be exported: .* no final_norm\.bias; only"):
+    with pytest.raises(UserError, match=r"GPT cannot be exported, .* no final_norm\.bias$"):
         to_transformers(unbiased, shape, trained.tokenizer)
     richer = GPT(shape, 300, CONTEXT).eval()
     richer.gate = torch.nn.Parameter(torch.ones(3))
-    with pytest.raises(UserError, match=r"cannot be exported: .* no gate; only raygpt's own GPT"):
+    with pytest.raises(UserError, match=r"only raygpt's own GPT can: .* no gate$"):
         to_transformers(richer, shape, trained.tokenizer)
 
 

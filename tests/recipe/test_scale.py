@@ -109,6 +109,8 @@ def test_the_description_of_a_scale(scales_of):
     assert text.startswith("running the mini scale instead (one run of 1,000,448 tokens; 64 wide")
     assert "--scale full --allow-cpu forces the full one" in text
     assert "--scale full forces the full one" in scales.describe(mini, 1, "one run of")
+    shapes = scales_of("auto", "model.d_model={choice: [32, 64, 16]}")
+    assert "; 16 to 64 wide" in shapes.describe(shapes.possible[1], 0, "one run of")
     same = scales_of(text=SEARCH)
     assert "in full" in same.describe(same.choose(0, False), 0, "one run of")
 

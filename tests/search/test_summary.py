@@ -45,7 +45,7 @@ def test_a_search_that_ended(run, summary_of, folder):
     heading = next(number for number, line in enumerate(lines) if line.startswith("trial"))
     table = lines[heading : heading + 5]
     assert [line.split()[0] for line in table] == ["trial", "0000", "0003", "0001", "0002"]
-    assert f"leaderboard   python -m raygpt.leaderboard {folder}" in lines
+    assert f"all trials    python -m raygpt.leaderboard {folder}" in lines
     assert f"tables        {folder / 'trials.parquet'}, {folder / 'history.parquet'}" in lines
     assert f"log           {folder / 'run.log'}" in lines
     assert "best recipe" not in text

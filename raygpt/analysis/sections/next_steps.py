@@ -9,6 +9,7 @@ from raygpt.analysis.headlines import unfinished
 from raygpt.analysis.run import Run
 from raygpt.results import files
 from raygpt.results.confirmation import confirmation
+from raygpt.results.overfitting import describe_overfitting
 from raygpt.results.run_folder import is_being_run
 from raygpt.results.tables import is_missing
 from raygpt.wording import shell_quoted
@@ -19,6 +20,8 @@ CONFIRMED, SEEDS = 3, 3
 
 def blocks(run: Run) -> Iterator[Block]:
     """Commands to resume, confirm, train, export and continue the search."""
+    if warning := describe_overfitting(run):
+        yield Text(warning)
     found = list(_commands(run))
     yield from found or [Text("There is nothing to do until a trial has a result.")]
 

@@ -112,7 +112,8 @@ def _text_of(line: bytes, text_column: str, where: str) -> str:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         found = f"no valid JSON ({error})"
-        advice += ' Plain text must be rewritten, each document as a line {"text": "…"}.'
+        example = json.dumps({text_column: "…"}, ensure_ascii=False)
+        advice += f" Plain text must be rewritten, each document as a line {example}."
     else:
         if not isinstance(row, dict):
             found = f"a JSON {type(row).__name__}"
