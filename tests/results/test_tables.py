@@ -266,7 +266,7 @@ def test_what_is_in_the_journal_counts(hurried):
     assert len(pd.read_parquet(hurried.folder / files.TRIALS)) == 2
 
 
-def test_they_are_taken_over_with_their_journal(hurried, report):
+def test_they_are_taken_over_with_their_journal(hurried):
     again = RunTables(hurried.folder, hurried.searched)
     assert again.trials == hurried.trials
     assert [row["tokens"] for row in again.history] == [300, 300, 900]
@@ -331,7 +331,8 @@ def test_runs_of_other_data_are_not_gone_on_with(tmp_path):
     tables.begin_trial("0000", 0, {})
     RunTables(tmp_path, ["x.y"], {"data": "d", "validation_set": "v"})
     with pytest.raises(
-        UserError, match=r"data was d and is e.*environment\.json.*--set data\.corpus"
+        UserError,
+        match=r"data was d and is e.*environment\.json.*--set data\.corpus.*another cleaning",
     ):
         RunTables(tmp_path, ["x.y"], {"data": "e", "validation_set": "v"})
     row = load_results(tmp_path).trials.iloc[0]
