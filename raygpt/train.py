@@ -153,10 +153,10 @@ def train(folder: Path, run: "TrainingRun", dataset: "Dataset", console: "Consol
     from raygpt.results.tables import RunTables
 
     with hold_run(folder):
-        if (folder / CHECKPOINT_FOLDER).exists():
-            run.load(folder / CHECKPOINT_FOLDER)
         data = dataset.fingerprints(run.recipe.data.validation_tokens, run.recipe.data.context)
         tables = RunTables(folder, searched=(), data=data)
+        if (folder / CHECKPOINT_FOLDER).exists():
+            run.load(folder / CHECKPOINT_FOLDER)
         tables.drop_reports_after(TRIAL, run.step * run.tokens_per_step)
         tables.begin_trial(TRIAL, run.recipe.training.seed, {})
         event_files = EventFiles(folder)

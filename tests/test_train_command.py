@@ -269,6 +269,24 @@ def test_a_second_ctrl_c_stops_at_once_and_the_last_checkpoint_is_used(
     assert_same_run(tmp_path / "runs/tiny", uninterrupted)
 
 
+def test_an_interrupted_run_does_not_go_on_with_other_texts(
+    main, file, corpus, tmp_path, monkeypatch
+):
+    train_step = TrainingRun.train_step
+
+    def interrupted_step(run, segment):
+        if run.step == 7:
+            signal.raise_signal(signal.SIGINT)
+        train_step(run, segment)
+
+    monkeypatch.setattr(TrainingRun, "train_step", interrupted_step)
+    assert main(file)[0] == 130
+    other = tmp_path / "other.jsonl"
+    other.write_text(corpus.read_text() * 2)
+    changed = (file, "--resume", "--set", f"data.corpus=jsonl:{other}")
+    assert "runs/tiny was run on other data" in refusal(main, *changed)
+
+
 def test_a_run_that_diverges(main, file, tmp_path):
     message = refusal(main, file, "--set", "training.learning_rate=1e30")
     assert message.startswith("the run diverged: ")

@@ -189,7 +189,9 @@ class RunTables:
                         f"{self.folder} was run on other data ({name} was {then} and is {now}). "
                         f"{self.folder / files.ENVIRONMENT} names the revision of the corpus that "
                         f"it was run on: resume with that, as --set data.corpus=…, or start "
-                        f"another run with --name NAME."
+                        f"another run with --name NAME. If it names another cleaning of the text "
+                        f"than this version of raygpt has, only the version that it was started "
+                        f"with can resume it."
                     )
 
     def _complete_data(self) -> None:

@@ -103,10 +103,10 @@ def test_the_description_of_a_scale(scales_of):
     text = scales.describe(full, 1, "32 trials of up to")
     assert text.startswith("running ")
     assert text.endswith(
-        "x.yaml in full (32 trials of up to 2,999,808 tokens; 64 wide, 3 layers, on sample)"
+        "x.yaml in full (32 trials of up to 2,999,808 tokens; 64 to 128 wide, 3 layers, on sample)"
     )
     text = scales.describe(mini, 0, "one run of")
-    assert text.startswith("running the mini scale instead (one run of 1,000,448 tokens; 64 wide")
+    assert text.startswith("running the mini scale instead (one run of 1,000,448 tokens; ")
     assert "--scale full --allow-cpu forces the full one" in text
     assert "--scale full forces the full one" in scales.describe(mini, 1, "one run of")
     shapes = scales_of("auto", "model.d_model={choice: [32, 64, 16]}")

@@ -266,7 +266,7 @@ def test_changes_in_the_journal_are_loaded(journalled):
     assert len(pd.read_parquet(journalled.folder / files.TRIALS)) == 2
 
 
-def test_existing_tables_are_continued_with_their_journal(journalled, report):
+def test_existing_tables_are_continued_with_their_journal(journalled):
     again = RunTables(journalled.folder, journalled.searched)
     assert again.trials == journalled.trials
     assert [row["tokens"] for row in again.history] == [300, 300, 900]
@@ -331,7 +331,8 @@ def test_a_run_with_other_data_is_not_resumed(tmp_path):
     tables.begin_trial("0000", 0, {})
     RunTables(tmp_path, ["x.y"], {"data": "d", "validation_set": "v"})
     with pytest.raises(
-        UserError, match=r"data was d and is e.*environment\.json.*--set data\.corpus"
+        UserError,
+        match=r"data was d and is e.*environment\.json.*--set data\.corpus.*another cleaning",
     ):
         RunTables(tmp_path, ["x.y"], {"data": "e", "validation_set": "v"})
     row = load_results(tmp_path).trials.iloc[0]

@@ -70,7 +70,7 @@ def test_tasks_give_the_same_bytes(make, whole, tmp_path):
     assert contents(make(tmp_path, in_ray_tasks).folder) == contents(whole.folder)
 
 
-def test_a_user_error_is_raised_unchanged(tmp_path):
+def test_a_user_error_is_raised_unchanged():
     with pytest.raises(UserError, match=r"^no 3$"):
         list(in_ray_tasks(refuse, range(5)))
     with pytest.raises(ray.exceptions.RayError, match="by zero"):
@@ -157,7 +157,7 @@ def test_a_node_that_has_less_at_the_same_path_gets_the_rest(make, whole, tmp_pa
     assert contents(source.open().folder) == contents(whole.folder)
 
 
-def test_an_object_store_is_preferred_to_the_node(make, whole, node, tmp_path):
+def test_an_object_store_is_preferred_to_the_node(whole, node):
     uri = f"file://{whole.folder.parent}"
     tokens = PreparedTokens(f"/nowhere/{whole.folder.name}", "no node", uri, 1000, 100)
     assert tokens.open().folder == node / whole.folder.name

@@ -328,7 +328,7 @@ def test_another_text_is_refused_although_the_settings_are_the_same(study, warm,
     ]
 
 
-def test_a_folder_without_a_search_is_refused(warm, tmp_path, search_file, make_search):
+def test_a_folder_without_a_search_is_refused(warm, tmp_path, search_file):
     with pytest.raises(UserError, match=r"search\.warm_start: .*nowhere: no such folder"):
         earlier_runs(warm(tmp_path / "nowhere"))
     with pytest.raises(UserError, match=r"search\.warm_start: .*: not a run folder"):

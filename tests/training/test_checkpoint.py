@@ -41,9 +41,7 @@ def test_a_run_trained_to_the_end_of_its_budget_is_finished(run, tmp_path):
     assert (model.tokens, model.tokens_trained) == (last.tokens, last.tokens_trained)
 
 
-def test_a_checkpoint_without_origin_can_be_resumed_but_not_loaded_alone(
-    run, recipe_of, dataset, tmp_path
-):
+def test_a_checkpoint_without_origin_can_be_resumed_but_not_loaded_alone(run, dataset, tmp_path):
     next(run.reports())
     run.save(tmp_path)
     state = read_state(tmp_path)

@@ -51,7 +51,7 @@ def test_a_mean_that_a_spike_has_raised_is_no_divergence(check):
 
 def test_a_high_validation_loss_after_a_low_training_loss_is_memorised_text(check):
     check.check_step(0.1 * GUESS)
-    with pytest.raises(TrainingDiverged, match="has memorised its text: lower training.tokens"):
+    with pytest.raises(TrainingDiverged, match=r"has memorised its text: lower training\.tokens"):
         check.check_validation(1.6 * GUESS)
     check.check_step(0.9 * GUESS)
     with pytest.raises(TrainingDiverged, match=f"{PLACE}$"):
