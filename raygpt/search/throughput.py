@@ -10,7 +10,7 @@ from raygpt.recipe.schema import Recipe
 from raygpt.recipe.search_file import SearchFile
 from raygpt.search.cluster import Placement, workers_that_fit
 from raygpt.search.cost import TokenCosts
-from raygpt.search.estimate import largest_model, places
+from raygpt.search.estimate import largest_model, trials_side_by_side
 from raygpt.training.probe import Pace, measure_pace
 
 MOST_PROBES = 16
@@ -32,7 +32,7 @@ def search_pace(search_file: SearchFile, needed: Placement, at_once: int) -> Pac
         MicroBatchTooLarge: the micro-batch of the baseline, or of the largest model, does not fit
             in the device's memory.
     """
-    at_once = places(search_file, at_once)
+    at_once = trials_side_by_side(search_file, at_once)
     pace = cluster_pace(search_file.baseline(), needed, at_once)
     costs = TokenCosts(search_file)
     if pace is None or not costs.vary:
