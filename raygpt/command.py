@@ -144,12 +144,12 @@ def given_path(text: str) -> Path:
 def run_name(text: str) -> str:
     """The value of --name, under the same rules as `name` in a recipe."""
     from raygpt.recipe.errors import RecipeError
-    from raygpt.recipe.fields import read_value
+    from raygpt.recipe.fields import GPT_SCHEMA
 
     if not text:
         raise argparse.ArgumentTypeError("is empty; leave --name out for the recipe's name")
     try:
-        return read_value("name", text)
+        return GPT_SCHEMA.read_value("name", text)
     except RecipeError as error:
         raise argparse.ArgumentTypeError(f'"{text}" {error}') from None
 
@@ -265,6 +265,24 @@ def progress_bar(console: "Console") -> "Progress":
         transient=True,
         disable=not console.is_terminal,
     )
+
+
+def prepare_search(
+    search_file: "SearchFile", joined: bool, console: "Console", tasks: int | None = None
+) -> "Dataset":
+    """Tokenise as much of the corpus as the largest trial needs.
+
+    Args:
+        search_file: ranges and recipe.
+        joined: whether to use all cores of the Ray cluster that was joined.
+        console: where the progress is shown.
+        tasks: number of processes on this machine, without a cluster (default: one a core).
+    """
+    from raygpt.data.spread import in_processes
+    from raygpt.search.preparation import in_ray_tasks
+
+    spread = in_ray_tasks if joined else in_processes(tasks)
+    return prepare_with_progress(search_file.data, search_file.largest_budget(), console, spread)
 
 
 def prepare_with_progress(

@@ -8,7 +8,7 @@ from raygpt.command import (
     add_recipe_arguments,
     command_parser,
     plain_console,
-    prepare_with_progress,
+    prepare_search,
     read_scales,
     run_command,
 )
@@ -24,17 +24,13 @@ def main(arguments: list[str] | None = None) -> None:
 
     # Ray and torch take seconds, for which an error in the recipe should not wait.
     from raygpt.data.inspection import describe_lengths, sample_documents
-    from raygpt.data.spread import in_processes
     from raygpt.search import cluster
-    from raygpt.search.preparation import in_ray_tasks
 
     joined = options.tasks is None and cluster.join_running_cluster()
     search_file = scales.choose(cluster.available_gpus(), allow_cpu=True)
-    data, tokens = search_file.baseline().data, search_file.largest_budget()
     console = plain_console()
     started = time.monotonic()
-    spread = in_ray_tasks if joined else in_processes(options.tasks)
-    dataset = prepare_with_progress(data, tokens, console, spread)
+    dataset = prepare_search(search_file, joined, console, options.tasks)
     console.print(describe(dataset, time.monotonic() - started), soft_wrap=True)
     if options.inspect:
         console.print(f"\n{describe_lengths(dataset)}", soft_wrap=True)
@@ -82,9 +78,7 @@ def describe(dataset: "Dataset", seconds: float) -> str:
     short, duplicates = (
         sum(entry[count] for entry in dataset.shards) for count in ("short", "duplicates")
     )
-    manifest = dataset.manifest
-    everything = manifest["exhausted"] and len(dataset.shards) == len(manifest["shards"])
-    whole = " (the whole corpus)" if everything else ""
+    whole = " (the whole corpus)" if dataset.is_whole_corpus else ""
     lines = [
         ("corpus", f"{provenance['corpus']}, {provenance['revision']}"),
         ("licence", provenance["licence"] or "not known"),

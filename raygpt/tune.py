@@ -16,7 +16,7 @@ from raygpt.command import (
     command_parser,
     open_recipe,
     plain_console,
-    prepare_with_progress,
+    prepare_search,
     run_command,
 )
 
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     check_earlier_runs(opened, site)
     tracker = connect_tracker(options, opened)
     at_once = start_ray(site)
-    dataset = None if options.plan else prepare_tokens(site, console)
+    dataset = None if options.plan else prepare_search(site.search_file, site.joined, console)
     check_earlier_runs(opened, site, dataset)
     plan = plan_search(options, opened, site, at_once)
     announce(opened, site, plan, dataset, console)
@@ -155,16 +155,6 @@ def start_ray(site: Site) -> int:
     if not site.joined:
         cluster.start_on_this_machine(dashboard=site.needed.workers > 1)
     return cluster.cluster_trials_at_once(site.needed)
-
-
-def prepare_tokens(site: Site, console: "Console") -> "Dataset":
-    """Tokenise as much of the corpus as the largest trial needs, on all cores of the cluster."""
-    from raygpt.data.spread import in_processes
-    from raygpt.search.preparation import in_ray_tasks
-
-    spread = in_ray_tasks if site.joined else in_processes()
-    data, tokens = site.search_file.baseline().data, site.search_file.largest_budget()
-    return prepare_with_progress(data, tokens, console, spread)
 
 
 def plan_search(

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import random
 import signal
@@ -217,24 +218,33 @@ def test_an_invalid_name(main, file, capsys):
         assert "argument --name" in capsys.readouterr().err
 
 
+@contextlib.contextmanager
+def signals_at(step, *numbers):
+    """Raises signals before a step of any training in the block."""
+    train_step = TrainingRun.train_step
+
+    def interrupted_step(run, segment):
+        if run.step == step:
+            for number in numbers:
+                signal.raise_signal(number)
+        train_step(run, segment)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingRun, "train_step", interrupted_step)
+        yield
+
+
 @pytest.mark.parametrize(
     ("number", "steps"),
     [(signal.SIGINT, [0, 1, 4, 6, 9]), (signal.SIGTERM, [6])],
     ids=["INT", "TERM"],
 )
 def test_a_run_interrupted_at_any_step_resumes_identically(
-    main, file, uninterrupted, tmp_path, monkeypatch, number, steps
+    main, file, uninterrupted, tmp_path, number, steps
 ):
-    train_step = TrainingRun.train_step
     for step in steps:
-
-        def interrupted_step(run, segment, step=step):
-            if run.step == step:
-                signal.raise_signal(number)
-            train_step(run, segment)
-
-        monkeypatch.setattr(TrainingRun, "train_step", interrupted_step)
-        status, printed = main(file, "--name", f"at-{step}")
+        with signals_at(step, number):
+            status, printed = main(file, "--name", f"at-{step}")
         folder = tmp_path / "runs" / f"at-{step}"
         if step == 9:
             # Nothing is left but the last report.
@@ -244,43 +254,23 @@ def test_a_run_interrupted_at_any_step_resumes_identically(
             assert f"Interrupted at {(step + 1) * 96} tokens; everything is saved" in printed
             row = load_results(folder).trials.loc[0]
             assert (row["status"], row["checkpoint_tokens"]) == ("running", (step + 1) * 96)
-            monkeypatch.setattr(TrainingRun, "train_step", train_step)
             assert main(file, "--name", f"at-{step}", "--resume")[0] == 0
         assert_same_run(folder, uninterrupted)
 
 
 def test_a_second_ctrl_c_stops_at_once_and_the_last_checkpoint_is_used(
-    main, file, uninterrupted, tmp_path, monkeypatch
+    main, file, uninterrupted, tmp_path
 ):
-    train_step = TrainingRun.train_step
-
-    def interrupted_step(run, segment):
-        if run.step == 7:
-            signal.raise_signal(signal.SIGINT)
-            signal.raise_signal(signal.SIGINT)
-        train_step(run, segment)
-
-    monkeypatch.setattr(TrainingRun, "train_step", interrupted_step)
-    with pytest.raises(KeyboardInterrupt):
+    with signals_at(7, signal.SIGINT, signal.SIGINT), pytest.raises(KeyboardInterrupt):
         main(file)
-    monkeypatch.setattr(TrainingRun, "train_step", train_step)
     assert load_results(tmp_path / "runs/tiny").trials.loc[0, "checkpoint_tokens"] == 480
     assert main(file, "--resume")[0] == 0
     assert_same_run(tmp_path / "runs/tiny", uninterrupted)
 
 
-def test_an_interrupted_run_does_not_go_on_with_other_texts(
-    main, file, corpus, tmp_path, monkeypatch
-):
-    train_step = TrainingRun.train_step
-
-    def interrupted_step(run, segment):
-        if run.step == 7:
-            signal.raise_signal(signal.SIGINT)
-        train_step(run, segment)
-
-    monkeypatch.setattr(TrainingRun, "train_step", interrupted_step)
-    assert main(file)[0] == 130
+def test_an_interrupted_run_does_not_go_on_with_other_texts(main, file, corpus, tmp_path):
+    with signals_at(7, signal.SIGINT):
+        assert main(file)[0] == 130
     other = tmp_path / "other.jsonl"
     other.write_text(corpus.read_text() * 2)
     changed = (file, "--resume", "--set", f"data.corpus=jsonl:{other}")

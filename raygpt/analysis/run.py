@@ -13,8 +13,7 @@ from raygpt.errors import UserError
 from raygpt.recipe.errors import allowed
 from raygpt.recipe.fields import full_name
 from raygpt.recipe.ranges import Range
-from raygpt.recipe.search_file import SearchFile, load_search_file
-from raygpt.results import files, tables
+from raygpt.results import tables
 from raygpt.results.tables import Results
 
 if TYPE_CHECKING:
@@ -30,14 +29,6 @@ class Run(Results):
     is the last value of a cell; `figure.write_html(path)` saves one. Hover over a point or a curve
     to read its trial and values.
     """
-
-    @cached_property
-    def search_file(self) -> SearchFile | None:
-        """The recipe with its ranges; None if the folder has no search.yaml that can be read."""
-        try:
-            return load_search_file(self.folder / files.SEARCH)
-        except UserError:
-            return None
 
     @property
     def ranges(self) -> Mapping[str, Range]:

@@ -13,8 +13,8 @@ from raygpt.data.corpora.parts import Corpus
 from raygpt.data.dataset import SPLITS, Dataset, shard_digests
 from raygpt.data.tokenise import encodable, is_long_enough, is_validation, text_digest
 from raygpt.errors import UserError
+from raygpt.recipe.sections import MOST_HELD_OUT
 
-LARGEST_FRACTION = 0.5  # that a recipe may have
 MOST_DOCUMENTS = 100_000
 """Corpora of more documents are not searched for a better fraction."""
 
@@ -71,7 +71,7 @@ class Survey:
             )
         sides = ("validation", "training") if True in self._sides else ("training", "validation")
         better = better_fraction(list(self._sizes), list(self._sizes.values()), self._fraction) or (
-            f"No fraction up to {LARGEST_FRACTION} gives both sides one. Cut the documents into "
+            f"No fraction up to {MOST_HELD_OUT} gives both sides one. Cut the documents into "
             f"shorter ones, or add some."
         )
         raise UserError(
@@ -105,11 +105,11 @@ def better_fraction(digests: Sequence[int], sizes: Sequence[int], wanted: float)
     order = np.argsort(np.array(digests, np.uint64))
     places = np.array(digests, np.uint64)[order] / 2.0**64
     shares = np.cumsum(np.array(sizes, np.float64)[order]) / sum(sizes)
-    possible = np.flatnonzero((places[:-1] < LARGEST_FRACTION) & (places[1:] > places[:-1]))
+    possible = np.flatnonzero((places[:-1] < MOST_HELD_OUT) & (places[1:] > places[:-1]))
     if not len(possible):
         return None
     held_out = possible[np.argmin(np.abs(np.log(shares[possible] / wanted)))]
-    low, high = places[held_out], min(places[held_out + 1], LARGEST_FRACTION)
+    low, high = places[held_out], min(places[held_out + 1], MOST_HELD_OUT)
     fraction = _short_number(low, high, shares[held_out])
     return (
         f"--set data.validation_fraction={fraction} holds out {held_out + 1} of the {len(places)} "

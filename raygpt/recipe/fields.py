@@ -1,8 +1,7 @@
 """The settings by their dotted names: `training.weight_decay` is a field of `Training`.
 
 The settings depend on the model: a model of the user's own may declare further keys. `Schema` holds
-the settings for one model; this module's constants, `read_value`, `read_field_range` and
-`start_value` are for raygpt's GPT.
+the settings for one model.
 """
 
 from __future__ import annotations
@@ -159,14 +158,7 @@ def schema_of(model: type[Model]) -> Schema:
 
 
 GPT_SCHEMA = schema_of(Model)
-
-SECTIONS = GPT_SCHEMA.sections
-FIELDS = GPT_SCHEMA.fields
-REQUIRED = GPT_SCHEMA.required
-SEARCHABLE = GPT_SCHEMA.searchable
-read_value = GPT_SCHEMA.read_value
-read_field_range = GPT_SCHEMA.read_range
-start_value = GPT_SCHEMA.start_value
+"""The schema of recipes for raygpt's GPT."""
 
 
 def flattened(recipe: Recipe) -> dict[str, Any]:

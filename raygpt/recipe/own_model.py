@@ -49,7 +49,7 @@ class OwnModel:
         Raises:
             RecipeError: there is no such file, or it is not a text.
         """
-        path = copy or Path(module.rpartition(":")[0])
+        path = copy or Path(file_of(module))
         try:
             return cls(module, path.read_bytes().decode())
         except FileNotFoundError:
@@ -61,7 +61,7 @@ class OwnModel:
 
     @property
     def path(self) -> str:
-        return self.module.rpartition(":")[0]
+        return file_of(self.module)
 
     @property
     def class_name(self) -> str:
@@ -81,6 +81,11 @@ class OwnModel:
     def settings(self) -> type[Model]:
         """The section `model` of its recipes. Raises RecipeError as `model_class` does."""
         return _load(self)[1]
+
+
+def file_of(module: str) -> str:
+    """The file that FILE.py:CLASS names."""
+    return module.rpartition(":")[0]
 
 
 def own_settings(given: Any) -> Any:

@@ -16,7 +16,7 @@ from raygpt.recipe.budget import tokens_per_step
 from raygpt.recipe.consistency import Contradiction, contradictions
 from raygpt.recipe.errors import RecipeError, all_of, allowed
 from raygpt.recipe.fields import GPT_SCHEMA, GROUPS, Schema, nested, schema_of
-from raygpt.recipe.own_model import COPY, OwnModel
+from raygpt.recipe.own_model import COPY, OwnModel, file_of
 from raygpt.recipe.ranges import Range
 from raygpt.recipe.schema import Recipe
 from raygpt.recipe.sections import Data, Model, Search, UncheckedRecipe
@@ -202,7 +202,7 @@ def _own_model(setting: Setting | None, in_file: Setting | None, path: Path) -> 
         if module is None:
             return None
         copy = path.parent / COPY
-        copied = copy.is_file() and _model_file(in_file) == module.rpartition(":")[0]
+        copied = copy.is_file() and _model_file(in_file) == file_of(module)
         own = OwnModel.read(module, copy if copied else None)
         own.settings  # noqa: B018 (raises the errors of its file)
         return own
@@ -214,7 +214,7 @@ def _model_file(setting: Setting | None) -> str | None:
     """The file that a `model.module` names; None if it is invalid, which is reported elsewhere."""
     with contextlib.suppress(RecipeError):
         module = setting and GPT_SCHEMA.read_value("model.module", setting.entry.plain())
-        return module and module.rpartition(":")[0]
+        return module and file_of(module)
     return None
 
 

@@ -20,6 +20,9 @@ from raygpt.recipe import corpora
 from raygpt.recipe.errors import RecipeError, allowed
 from raygpt.recipe.quantities import parse_count, parse_fraction, parse_number
 
+MOST_HELD_OUT = 0.5
+"""The largest `data.validation_fraction`."""
+
 # Token shards are uint16, which limits the vocabulary; a byte-level tokenizer needs 256 bytes, an
 # end-of-document token and at least one merge.
 VOCABULARY_SIZES = range(258, 2**16 + 1)
@@ -166,7 +169,7 @@ class Data(Section):
     )
     context: Count = Field(512, ge=8, description="Tokens in one sequence.")
     validation_fraction: Number = Field(
-        0.01, gt=0, le=0.5, description="Share of the documents held out of training."
+        0.01, gt=0, le=MOST_HELD_OUT, description="Share of the documents held out of training."
     )
     validation_tokens: Count = Field(
         500_000, ge=1, description="Tokens of the validation set that every trial is scored on."

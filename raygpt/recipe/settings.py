@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raygpt.recipe.errors import RecipeError, all_of, allowed, closest
-from raygpt.recipe.fields import SECTIONS, Schema
+from raygpt.recipe.fields import GPT_SCHEMA, Schema
 from raygpt.recipe.sections import split_betas
 from raygpt.recipe.yaml_source import Entry, read_yaml
 
@@ -18,7 +18,7 @@ BETAS = "training.betas"
 """Older recipes have this in place of beta1 and beta2."""
 MODULE = "model.module"
 
-_TOP_KEYS = ("name", *SECTIONS, "mini")
+_TOP_KEYS = ("name", *GPT_SCHEMA.sections, "mini")
 
 
 @dataclass(frozen=True)

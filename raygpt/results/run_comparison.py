@@ -6,8 +6,6 @@ from typing import Any
 import pandas as pd
 
 from raygpt.errors import UserError
-from raygpt.recipe.search_file import SearchFile, load_search_file
-from raygpt.results import files
 from raygpt.results.comparability import (
     BYTES_PER_TOKEN,
     SCORED_TEXT,
@@ -26,7 +24,7 @@ def scored_texts(results: Results) -> list[dict[str, Any]]:
     found = []
     for row in results.trials[[*SCORED_TEXT]].drop_duplicates().to_dict("records"):
         text = {name: value for name, value in row.items() if not pd.isna(value)}
-        if "context" not in text and (search_file := _search_file(results)):
+        if "context" not in text and (search_file := results.search_file):
             text["context"] = search_file.data.context
         if "scored_tokens" in text:
             ratio = text["scored_bytes"] / text["scored_tokens"]
@@ -52,7 +50,7 @@ def budgets(results: Results) -> dict[int, int]:
 
     If the run's search.yaml cannot be read, it is the largest number of tokens of any trial there.
     """
-    search_file = _search_file(results)
+    search_file = results.search_file
     if search_file and (tokens := search_file.fixed.get("training.tokens")):
         return {n: round(rung * tokens) for n, rung in enumerate(search_file.search.rungs)}
     return results.trials.groupby("rung")["tokens"].max().to_dict()
@@ -68,10 +66,3 @@ def describe_budgets(runs: Mapping[str, Results]) -> str:
         f"The runs have different budgets (training.tokens: {each}). Trials are ranked among those "
         f"of the same budget only, larger budgets first."
     )
-
-
-def _search_file(results: Results) -> SearchFile | None:
-    try:
-        return load_search_file(results.folder / files.SEARCH)
-    except UserError:
-        return None

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raygpt.errors import UserError
+from raygpt.recipe.search_file import SearchFile, load_search_file
 from raygpt.results import files
 from raygpt.results.columns import (
     HISTORY_COLUMNS,
@@ -293,6 +295,14 @@ class Results:
     folder: Path
     trials: pd.DataFrame
     history: pd.DataFrame
+
+    @cached_property
+    def search_file(self) -> SearchFile | None:
+        """The recipe with its ranges; None if the folder has no search.yaml that can be read."""
+        try:
+            return load_search_file(self.folder / files.SEARCH)
+        except UserError:
+            return None
 
     @property
     def searched(self) -> list[str]:

@@ -165,8 +165,10 @@ class Forecast:
     def _costs_of(self, row: Mapping[str, Any]) -> Costs:
         """Costs of the recipe in a row of the trials' table; of the baseline if it is empty."""
         search_file = self._made.search_file
-        values = {name: row[name] for name in search_file.ranges} if row else None
-        recipe = search_file.recipe(values) if row else search_file.baseline()
+        if row:
+            recipe = search_file.recipe({name: row[name] for name in search_file.ranges})
+        else:
+            recipe = search_file.baseline()
         cost = self._token_costs(recipe)
         rungs = tuple(tokens * cost for tokens in rung_tokens(recipe))
         return Costs(cost, rungs, budget_tokens(recipe) * cost)

@@ -78,7 +78,7 @@ class PreparedTokens:
     @classmethod
     def of(cls, dataset: Dataset, search_file: SearchFile) -> "PreparedTokens":
         """The tokens of a dataset that was prepared for a search on this node."""
-        data = search_file.baseline().data
+        data = search_file.data
         return cls(
             str(dataset.folder.absolute()),
             ray.get_runtime_context().get_node_id(),

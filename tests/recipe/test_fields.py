@@ -3,26 +3,16 @@ from fractions import Fraction
 import pytest
 
 from raygpt.recipe.errors import RecipeError
-from raygpt.recipe.fields import (
-    FIELDS,
-    NEVER_SEARCHED,
-    REQUIRED,
-    SEARCHABLE,
-    flattened,
-    nested,
-    read_field_range,
-    read_value,
-    start_value,
-)
+from raygpt.recipe.fields import GPT_SCHEMA, NEVER_SEARCHED, flattened, nested
 from raygpt.recipe.ranges import Choice, Int, LogUniform
 from raygpt.recipe.schema import Recipe
 
 
 def test_values_are_converted_to_the_type_of_their_field():
-    assert read_value("training.batch_tokens", "256K") == 256_000
-    assert read_value("training.report_every", "1/20") == Fraction(1, 20)
-    assert read_value("search.concurrent", None) is None
-    assert read_value("training.beta2", "0.95") == 0.95
+    assert GPT_SCHEMA.read_value("training.batch_tokens", "256K") == 256_000
+    assert GPT_SCHEMA.read_value("training.report_every", "1/20") == Fraction(1, 20)
+    assert GPT_SCHEMA.read_value("search.concurrent", None) is None
+    assert GPT_SCHEMA.read_value("training.beta2", "0.95") == 0.95
 
 
 @pytest.mark.parametrize(
@@ -37,19 +27,19 @@ def test_values_are_converted_to_the_type_of_their_field():
 )
 def test_values_refused(key, given, message):
     with pytest.raises(RecipeError, match=message):
-        read_value(key, given)
+        GPT_SCHEMA.read_value(key, given)
 
 
 def test_choices_are_read_like_the_value_itself():
-    found = read_field_range("training.batch_tokens", {"choice": ["128K", "256K"]})
+    found = GPT_SCHEMA.read_range("training.batch_tokens", {"choice": ["128K", "256K"]})
     assert found == Choice((128_000, 256_000))
     with pytest.raises(RecipeError, match="twice"):
-        read_field_range("training.learning_rate", {"choice": ["1e-3", 0.001]})
+        GPT_SCHEMA.read_range("training.learning_rate", {"choice": ["1e-3", 0.001]})
 
 
 def test_ranges_of_a_field():
-    assert read_field_range("model.n_layers", {"int": [2, 4]}) == Int(2, 4)
-    warmup = read_field_range("training.warmup", {"loguniform": [0.01, "5%"]})
+    assert GPT_SCHEMA.read_range("model.n_layers", {"int": [2, 4]}) == Int(2, 4)
+    warmup = GPT_SCHEMA.read_range("training.warmup", {"loguniform": [0.01, "5%"]})
     assert warmup == LogUniform(0.01, 0.05)
 
 
@@ -65,7 +55,7 @@ def test_ranges_of_a_field():
 )
 def test_ranges_refused(key, given, message):
     with pytest.raises(RecipeError, match=message):
-        read_field_range(key, given)
+        GPT_SCHEMA.read_range(key, given)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +77,7 @@ def test_ranges_refused(key, given, message):
     ],
 )
 def test_the_first_value_of_a_search(key, given, start):
-    found = start_value(key, read_field_range(key, given))
+    found = GPT_SCHEMA.start_value(key, GPT_SCHEMA.read_range(key, given))
     assert found == start
     assert type(found) is type(start)
 
@@ -102,22 +92,23 @@ def test_the_first_value_of_a_search(key, given, start):
 )
 def test_starts_refused(key, given, message):
     with pytest.raises(RecipeError, match=message):
-        read_field_range(key, given)
+        GPT_SCHEMA.read_range(key, given)
 
 
 def test_only_settings_that_keep_trials_comparable_can_be_searched():
-    assert {key for key in FIELDS if key.startswith("model.")} - {"model.module"} <= SEARCHABLE
-    assert {"training.learning_rate", "training.batch_tokens", "training.seed"} <= SEARCHABLE
+    fields, searchable = set(GPT_SCHEMA.fields), GPT_SCHEMA.searchable
+    assert {key for key in fields if key.startswith("model.")} - {"model.module"} <= searchable
+    assert {"training.learning_rate", "training.batch_tokens", "training.seed"} <= searchable
     fixed = {"name", *NEVER_SEARCHED}
-    fixed |= {key for key in FIELDS if key.startswith(("data.", "search."))}
-    assert set(FIELDS) - SEARCHABLE == fixed
+    fixed |= {key for key in fields if key.startswith(("data.", "search."))}
+    assert fields - searchable == fixed
 
 
 def test_required_settings():
-    assert REQUIRED == ("training.tokens", "training.learning_rate")
+    assert GPT_SCHEMA.required == ("training.tokens", "training.learning_rate")
 
 
 def test_flattened_and_nested_undo_each_other():
     recipe = Recipe(name="x", training={"tokens": "300M", "learning_rate": 1e-3})
-    assert list(flattened(recipe)) == list(FIELDS)
+    assert list(flattened(recipe)) == list(GPT_SCHEMA.fields)
     assert Recipe(**nested(flattened(recipe))) == recipe

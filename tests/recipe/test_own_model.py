@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from raygpt.recipe.errors import RecipeError
-from raygpt.recipe.fields import FIELDS, flattened
+from raygpt.recipe.fields import GPT_SCHEMA, flattened
 from raygpt.recipe.own_model import COPY, OwnModel, module_digest
 from raygpt.recipe.ranges import Choice, LogUniform
 from raygpt.recipe.schema import Recipe
@@ -40,13 +40,13 @@ def test_the_models_own_keys_are_settings_like_any_other(here):
     assert found.fixed["model.gated"] is True
     assert found.fixed["model.groups"] == 1000
     assert found.start_values() == {"model.base": 10_000.0}
-    assert set(found.schema.fields) - set(FIELDS) == {
+    assert set(found.schema.fields) - set(GPT_SCHEMA.fields) == {
         f"model.{key}" for key in ("base", "groups", "kind", "gated", "ratio")
     }
     mini = load_search_file("x.yaml", "mini", ["model.ratio=0.25"])
     assert mini.ranges["model.kind"] == Choice(("relu", "gelu"))
     assert mini.recipe({"model.base": 20, "model.kind": "relu"}).model.ratio == 0.25
-    assert "model.base" not in FIELDS
+    assert "model.base" not in GPT_SCHEMA.fields
 
 
 def test_a_recipe_knows_its_class(here):

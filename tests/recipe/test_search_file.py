@@ -9,7 +9,7 @@ import pytest
 from raygpt.recipe import budget
 from raygpt.recipe.budget import budget_tokens
 from raygpt.recipe.errors import RecipeError
-from raygpt.recipe.fields import FIELDS
+from raygpt.recipe.fields import GPT_SCHEMA
 from raygpt.recipe.ranges import Choice, LogUniform, Uniform
 from raygpt.recipe.search_file import load_search_file
 
@@ -52,7 +52,7 @@ def test_ranges_and_fixed_settings(search):
     }
     assert found.data.corpus == "sample"
     assert (found.search.trials, found.search.sampler) == (8, "tpe")
-    assert set(found.ranges) | set(found.fixed) == set(FIELDS)
+    assert set(found.ranges) | set(found.fixed) == set(GPT_SCHEMA.fields)
     assert not set(found.ranges) & set(found.fixed)
 
 
@@ -450,7 +450,7 @@ NEVER_RANGES = {"tokens", "report_every", "checkpoint_every", "module"}
     "key",
     [
         key
-        for key in FIELDS
+        for key in GPT_SCHEMA.fields
         if key.startswith(("model.", "training.")) and key.split(".")[1] not in NEVER_RANGES
     ],
 )
@@ -461,10 +461,10 @@ def test_every_value_that_decides_training_can_be_searched(written, key):
         "data: {context: 8}\nmodel: {d_model: 720720, n_heads: 1}\nsearch: {rungs: [1]}\n"
         "training: {tokens: 300M, learning_rate: 1e-3, batch_tokens: 8}\n"
     )
-    for given in ranges_over(FIELDS[key]):
+    for given in ranges_over(GPT_SCHEMA.fields[key]):
         found = load_search_file(path, overrides=[f"{key}={json.dumps(given)}"])
         assert list(found.ranges) == [key]
-        for value in two_values(FIELDS[key]):
+        for value in two_values(GPT_SCHEMA.fields[key]):
             trial = optuna.trial.FixedTrial({key: value})
             recipe = found.recipe({key: found.ranges[key].suggest(trial, key)})
             assert getattr(getattr(recipe, section), name) == value
